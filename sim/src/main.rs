@@ -1,2 +1,171 @@
-//! .
-fn main() {}
+//! The simulator's command line.
+
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    sync::{
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Instant,
+};
+
+use clap::{Parser, Subcommand};
+use sim::{
+    log::Reader,
+    report::Report,
+    scenario::{self, Scenario},
+    world,
+};
+
+/// Plays Bandmesh's own cores in a virtual world, replayed from a seed and judged by checkers.
+#[derive(Parser)]
+#[command(name = "./dev sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// One JSON object a line on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Name the scenarios.
+    List,
+    /// Play one scenario with one seed.
+    Run {
+        /// Its name, as `list` gives it.
+        scenario: String,
+        /// The seed that everything random is drawn from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Write every event to stderr.
+        #[arg(long)]
+        log: bool,
+    },
+    /// Play many seeds, each with the scenario it draws.
+    Swarm {
+        /// How many seeds.
+        #[arg(long)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { command, json } = Arguments::parse();
+    let done = match command {
+        Command::List => list(json),
+        Command::Run { scenario, seed, log } => match scenario::find(&scenario) {
+            Some(scenario) => show(&play(scenario, seed, log.then(to_stderr)), json),
+            None => {
+                let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
+                say_error(&format!("there is no scenario {scenario}; there are {}", names.join(", ")));
+                return ExitCode::from(2);
+            }
+        },
+        Command::Swarm { seeds, first } => swarm(first, seeds, json),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read our output has gone; there is nobody left to tell.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Plays one run and times it.
+fn play(scenario: &Scenario, seed: u64, reader: Option<Reader>) -> Report {
+    let begun = Instant::now();
+    let report = world::run(scenario.draw(seed), seed, reader);
+    Report { wall_s: begun.elapsed().as_secs_f64(), ..report }
+}
+
+fn list(json: bool) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    for Scenario { name, about, .. } in scenario::ALL {
+        if json {
+            writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
+        } else {
+            writeln!(out, "{name:22}{about}")?;
+        }
+    }
+    Ok(true)
+}
+
+/// Plays the seeds on all processors; a report comes out when its run is done.
+fn swarm(first: u64, seeds: u64, json: bool) -> std::io::Result<bool> {
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (reports, finished) = mpsc::sync_channel(workers);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (reports, next, stop) = (reports.clone(), &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= seeds {
+                        return;
+                    }
+                    let seed = first.wrapping_add(index);
+                    if reports.send(play(scenario::of_seed(seed), seed, None)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(reports);
+        let mut failed = 0;
+        let shown = finished.iter().try_for_each(|report: Report| {
+            failed += u64::from(!report.is_ok());
+            show(&report, json).map(|_| ())
+        });
+        stop.store(true, Ordering::Relaxed);
+        // Workers that wait to send see that nobody listens.
+        drop(finished);
+        shown?;
+        if !json {
+            writeln!(std::io::stdout().lock(), "{} of {seeds} runs ok", seeds - failed)?;
+        }
+        Ok(failed == 0)
+    })
+}
+
+/// Prints a report; says whether it is ok.
+fn show(report: &Report, json: bool) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let text = serde_json::to_string(report).map_err(std::io::Error::other)?;
+        writeln!(out, "{text}")?;
+    } else {
+        writeln!(
+            out,
+            "{:20} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
+            report.scenario,
+            report.seed,
+            report.nodes,
+            report.virtual_s,
+            report.wall_s,
+            report.log_hash.get(..16).unwrap_or_default(),
+            report.verdict
+        )?;
+    }
+    if !report.is_ok() {
+        let detail = report.detail.as_deref().unwrap_or_default();
+        say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
+    }
+    Ok(report.is_ok())
+}
+
+fn to_stderr() -> Reader {
+    Box::new(|at, line| say_error(&format!("{:12.6} {line}", at.as_seconds())))
+}
+
+fn say_error(text: &str) {
+    // With stderr gone there is no other place to complain.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

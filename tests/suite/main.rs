@@ -1,1 +1,18 @@
-//! .
+//! What a band would notice. The `mod` list is the contents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test code: a failed step ends its test, saying which; figures are printed for the reader"
+)]
+
+mod bad_input;
+mod beat;
+mod control;
+mod discovery;
+mod first_jam;
+mod five_nodes;
+mod jack;
+mod project;
+mod sessions;

@@ -1,0 +1,203 @@
+//! What plays a bandmate's MIDI here.
+//!
+//! Notes are a thousand times smaller than audio, so a keyboard player may send these instead and be played
+//! here. Each such bandmate has a synthesiser of their own (rustysynth) over one shared SoundFont, fed by a
+//! queue of events with due times, so that jitter of the network is not jitter of the music. The synthesiser
+//! works in steps of 8 frames: a note starts on its frame or up to 7 later, 0.15 ms at 48 kHz.
+
+mod soundfont;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustysynth::{SoundFont, Synthesizer, SynthesizerSettings};
+use thiserror::Error;
+
+use crate::frame_clock::FrameClock;
+use crate::message::HostTime;
+
+const QUEUE_EVENTS: usize = 1_024;
+const PENDING_EVENTS: usize = 1_024;
+const STEP_FRAMES: usize = 8;
+const POLYPHONY: usize = 48;
+
+/// Why an instrument cannot be made.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("no instrument can be played on this device: {0}; choose a rate from 16000 to 192000 Hz")]
+pub struct InstrumentError(String);
+
+/// The instrument's queue is full; the event was dropped. Send all notes off once there is room again.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the instrument's queue is full; the event was dropped, so release all notes")]
+pub struct MidiFull;
+
+/// The network thread's end of an instrument.
+#[derive(Debug)]
+pub struct MidiWriter {
+    events: Producer<Event>,
+    panic: Arc<AtomicBool>,
+}
+
+impl MidiWriter {
+    /// Hands over a channel message (status and two data bytes) that is to sound at `due`; late ones sound at
+    /// once. Never blocks. Anything but a channel message is ignored.
+    ///
+    /// Thread-safe: no, one thread at a time. Realtime-safe: yes.
+    ///
+    /// # Errors
+    /// [`MidiFull`] when 1,024 events wait already.
+    pub fn push(&mut self, due: HostTime, message: [u8; 3]) -> Result<(), MidiFull> {
+        self.events.push(Event { due, message }).map_err(|_| MidiFull)
+    }
+
+    /// Releases all notes and forgets all events that are not due yet. Works when the queue is full too.
+    pub fn all_notes_off(&self) {
+        self.panic.store(true, Ordering::Release);
+    }
+}
+
+/// The audio thread's end of an instrument; goes to the engine with [`Command::AddInstrument`].
+///
+/// [`Command::AddInstrument`]: crate::Command::AddInstrument
+#[derive(Debug)]
+pub struct Instrument(pub(crate) Box<InstrumentVoice>);
+
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    due: HostTime,
+    message: [u8; 3],
+}
+
+pub(crate) struct InstrumentVoice {
+    synthesizer: Synthesizer,
+    events: Consumer<Event>,
+    panic: Arc<AtomicBool>,
+    /// Sorted, the next due last.
+    pending: Vec<Event>,
+    left: Vec<f32>,
+    right: Vec<f32>,
+}
+
+impl std::fmt::Debug for InstrumentVoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstrumentVoice").field("pending", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+impl InstrumentVoice {
+    /// Adds what sounds in this callback to `left` and `right`.
+    pub(crate) fn process(
+        &mut self,
+        clock: &FrameClock,
+        output_latency_frames: u32,
+        left: &mut [f32],
+        right: &mut [f32],
+    ) {
+        self.collect();
+        let frames = left.len();
+        let mut at = 0;
+        while at < frames {
+            let mut until = frames;
+            while let Some(event) = self.pending.last().copied() {
+                let due = clock.frames_from_callback(event.due) - f64::from(output_latency_frames);
+                let due = due.round().clamp(0.0, frames as f64) as usize;
+                if due > at {
+                    until = due;
+                    break;
+                }
+                self.pending.pop();
+                self.play(event.message);
+            }
+            let (Some(l), Some(r)) = (self.left.get_mut(at..until), self.right.get_mut(at..until)) else {
+                return;
+            };
+            self.synthesizer.render(l, r);
+            for (out, sample) in left.iter_mut().skip(at).zip(l.iter()) {
+                *out += if sample.is_finite() { *sample } else { 0.0 };
+            }
+            for (out, sample) in right.iter_mut().skip(at).zip(r.iter()) {
+                *out += if sample.is_finite() { *sample } else { 0.0 };
+            }
+            at = until;
+        }
+    }
+
+    pub(crate) fn all_notes_off(&mut self) {
+        self.pending.clear();
+        // The pedal would hold them.
+        self.synthesizer.reset_all_controllers();
+        self.synthesizer.note_off_all(false);
+    }
+
+    fn collect(&mut self) {
+        if self.panic.swap(false, Ordering::Acquire) {
+            while self.events.pop().is_ok() {}
+            self.all_notes_off();
+        }
+        while self.pending.len() < PENDING_EVENTS {
+            let Ok(event) = self.events.pop() else { return };
+            // Events of one moment keep their order.
+            let place = self.pending.partition_point(|other| other.due > event.due);
+            self.pending.insert(place, event);
+        }
+    }
+
+    fn play(&mut self, message: [u8; 3]) {
+        let [status, first, second] = message;
+        if (0x80..0xf0).contains(&status) {
+            self.synthesizer.process_midi_message(
+                i32::from(status & 0x0f),
+                i32::from(status & 0xf0),
+                i32::from(first & 0x7f),
+                i32::from(second & 0x7f),
+            );
+        }
+    }
+}
+
+/// Makes the two ends of an instrument. Allocates.
+pub(crate) fn instrument(
+    soundfont: &Arc<SoundFont>,
+    rate_hz: u32,
+    max_period_frames: usize,
+) -> Result<(MidiWriter, Instrument), InstrumentError> {
+    let mut settings = SynthesizerSettings::new(rate_hz as i32);
+    settings.block_size = STEP_FRAMES;
+    settings.maximum_polyphony = POLYPHONY;
+    settings.enable_reverb_and_chorus = false;
+    let synthesizer =
+        Synthesizer::new(soundfont, &settings).map_err(|error| InstrumentError(error.to_string()))?;
+    let (producer, events) = RingBuffer::new(QUEUE_EVENTS);
+    let panic = Arc::new(AtomicBool::new(false));
+    let voice = InstrumentVoice {
+        synthesizer,
+        events,
+        panic: Arc::clone(&panic),
+        pending: Vec::with_capacity(PENDING_EVENTS),
+        left: vec![0.0; max_period_frames],
+        right: vec![0.0; max_period_frames],
+    };
+    Ok((MidiWriter { events: producer, panic }, Instrument(Box::new(voice))))
+}
+
+/// Reads a SoundFont, or makes the built-in one.
+pub(crate) fn load_soundfont(bytes: Option<&[u8]>) -> Result<Arc<SoundFont>, String> {
+    let built_in;
+    let bytes = match bytes {
+        Some(bytes) => bytes,
+        None => {
+            built_in = soundfont::built_in();
+            &built_in
+        }
+    };
+    let owned = bytes.to_vec();
+    // The parser indexes by what the file says; a malformed file must not take the node down.
+    std::panic::catch_unwind(move || SoundFont::new(&mut owned.as_slice()))
+        .map_err(|_| "the file is damaged".to_owned())?
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,423 @@
+//! The audio callback, from top to bottom.
+//!
+//! ```text
+//! input ─ input gain ─┬─ capture tap (packetiser), played tap (recorder)
+//!                     └─ own strip ─────────┐
+//! remote source ─┐                          │
+//! its instrument ┴─ strip × my monitor ─────┼─ sum ─ master ─ limiter ─ output, heard tap
+//! metronome ────────────────────────────────┘
+//! ```
+//!
+//! Invariants: nothing here allocates, frees, locks, waits, logs or enters the kernel; time per callback is
+//! bounded by the number of slots and the sizes of the queues; at 0 dB with nothing to correct, samples pass
+//! bit for bit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rtrb::{Consumer, Producer};
+
+use crate::frame_clock::FrameClock;
+use crate::gain::{Ramp, from_db};
+use crate::instrument::InstrumentVoice;
+use crate::limiter::Limiter;
+use crate::message::{Command, HostTime, Input, Monitor, Report, Returned, SourceId, Strip, StripId};
+use crate::metronome::Click;
+use crate::source::{Callback, SourceStream, StreamEvent};
+use crate::stats::EngineStats;
+use crate::tap::Tap;
+use crate::timeline::Timeline;
+
+const RAMP_SECONDS: f32 = 0.005;
+/// Commands taken per callback; the rest waits for the next.
+const COMMANDS_PER_CALLBACK: usize = 64;
+/// Predictors fitted per callback, one per channel: each takes some 10 us, and a stall of the whole network
+/// asks for all at once.
+const FITS_PER_CALLBACK: u32 = 8;
+
+/// The audio thread's half of the engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) rate_hz: u32,
+    pub(crate) max_period_frames: usize,
+    pub(crate) input_channels: usize,
+    pub(crate) commands: Consumer<Command>,
+    pub(crate) reports: Producer<Report>,
+    pub(crate) returns: Producer<Returned>,
+    pub(crate) capture: Tap,
+    pub(crate) played: Tap,
+    pub(crate) heard: Tap,
+    pub(crate) stats: Arc<EngineStats>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) own: Channel,
+    pub(crate) input_gain: Ramp,
+    pub(crate) master: Ramp,
+    pub(crate) click: Click,
+    pub(crate) timeline: Timeline,
+    pub(crate) limiter: Limiter,
+    pub(crate) clock: FrameClock,
+    pub(crate) position_frames: u64,
+    pub(crate) output_latency_frames: u32,
+    /// The input after its gain, interleaved.
+    pub(crate) sent: Vec<f32>,
+    pub(crate) left: Vec<f32>,
+    pub(crate) right: Vec<f32>,
+}
+
+impl Engine {
+    /// Runs one callback: `input` is interleaved with the configured number of channels (what is missing is
+    /// silence), `output` interleaved stereo of the same number of frames, `host_time` when the callback
+    /// began.
+    ///
+    /// Thread-safe: no, the audio thread only. Realtime-safe: yes.
+    pub fn process(&mut self, input: &[f32], output: &mut [f32], host_time: HostTime) {
+        #[allow(unsafe_code, reason = "the only way to keep denormals from costing a hundredfold")]
+        // SAFETY: the processor flags are put back before anything but this closure runs, and its arithmetic
+        // is right whether a denormal counts as itself or as zero.
+        unsafe {
+            no_denormals::no_denormals(|| self.process_all(input, output, host_time));
+        }
+    }
+
+    /// Devices may ask for more than they promised; then it is done in parts.
+    fn process_all(&mut self, input: &[f32], output: &mut [f32], host_time: HostTime) {
+        let mut done = 0usize;
+        for part in output.chunks_mut(2 * self.max_period_frames) {
+            let frames = part.len() / 2;
+            let begin = (done * self.input_channels).min(input.len());
+            let end = ((done + frames) * self.input_channels).min(input.len());
+            let since = done as u64 * 1_000_000_000 / u64::from(self.rate_hz);
+            let host_time = HostTime(host_time.0.saturating_add(since));
+            self.process_period(input.get(begin..end).unwrap_or(&[]), part, host_time);
+            done += frames;
+        }
+    }
+
+    fn process_period(&mut self, input: &[f32], output: &mut [f32], host_time: HostTime) {
+        let frames = output.len() / 2;
+        if frames == 0 {
+            return;
+        }
+        let seconds = frames as f32 / self.rate_hz as f32;
+        self.clock.handle_callback(host_time, frames);
+        self.take_commands();
+        self.stats.input.measure(input, seconds);
+
+        self.send(input, frames, host_time);
+        output.fill(0.0);
+        self.mix_own(output, frames);
+        self.mix_sources(output, frames, host_time);
+        self.mix_click(output);
+        self.finish(output, host_time, seconds);
+        self.position_frames += frames as u64;
+    }
+
+    /// Input gain, then the taps.
+    fn send(&mut self, input: &[f32], frames: usize, host_time: HostTime) {
+        let length = frames * self.input_channels;
+        let Some(sent) = self.sent.get_mut(..length) else { return };
+        let (given, missing) = sent.split_at_mut(input.len().min(length));
+        for (out, sample) in given.iter_mut().zip(input) {
+            *out = if sample.is_finite() { *sample } else { 0.0 };
+        }
+        missing.fill(0.0);
+        if self.input_gain.resting() != Some(1.0) {
+            for frame in sent.chunks_exact_mut(self.input_channels.max(1)) {
+                let gain = self.input_gain.advance();
+                frame.iter_mut().for_each(|sample| *sample *= gain);
+            }
+        }
+        self.capture.write(self.position_frames, host_time, sent);
+        self.played.write(self.position_frames, host_time, sent);
+    }
+
+    fn mix_own(&mut self, output: &mut [f32], frames: usize) {
+        if self.own.is_silent() || self.input_channels == 0 {
+            return;
+        }
+        let right = usize::from(self.input_channels > 1);
+        for (out, frame) in
+            output.chunks_exact_mut(2).zip(self.sent.chunks_exact(self.input_channels)).take(frames)
+        {
+            let (gain_left, gain_right) = self.own.advance();
+            if let ([left_out, right_out], Some(l), Some(r)) = (out, frame.first(), frame.get(right)) {
+                *left_out += l * gain_left;
+                *right_out += r * gain_right;
+            }
+        }
+    }
+
+    fn mix_sources(&mut self, output: &mut [f32], frames: usize, host_time: HostTime) {
+        let mut callback =
+            Callback { clock: &self.clock, host_time, frames, fits_left: &mut { FITS_PER_CALLBACK } };
+        for slot in &mut self.slots {
+            let Some(id) = slot.id else { continue };
+            let (Some(left), Some(right)) = (self.left.get_mut(..frames), self.right.get_mut(..frames))
+            else {
+                return;
+            };
+            left.fill(0.0);
+            right.fill(0.0);
+            if let Some(stream) = slot.stream.as_mut() {
+                let event = stream.process(&mut callback);
+                if let Some(event) = event {
+                    let report = match event {
+                        StreamEvent::Started => Report::SourceStarted(id, host_time),
+                        StreamEvent::Stopped => Report::SourceStopped(id),
+                        StreamEvent::Reset => Report::BufferReset(id),
+                    };
+                    tell(&mut self.reports, &self.stats, report);
+                }
+                let (l, r) = stream.output(frames);
+                left.copy_from_slice(l);
+                right.copy_from_slice(r);
+                if slot.stream_leaves {
+                    fade_out(left);
+                    fade_out(right);
+                }
+            }
+            if let Some(voice) = slot.voice.as_mut() {
+                voice.process(&self.clock, self.output_latency_frames, left, right);
+            }
+            for ((out, l), r) in output.chunks_exact_mut(2).zip(left.iter()).zip(right.iter()) {
+                let (gain_left, gain_right) = slot.channel.advance();
+                if let [left_out, right_out] = out {
+                    *left_out += l * gain_left;
+                    *right_out += r * gain_right;
+                }
+            }
+            if slot.send_home(&mut self.returns) {
+                tell(&mut self.reports, &self.stats, Report::Removed(id));
+            }
+        }
+    }
+
+    fn mix_click(&mut self, output: &mut [f32]) {
+        let latency = u64::from(self.output_latency_frames) * 1_000_000_000 / u64::from(self.rate_hz);
+        let heard_at = HostTime(self.clock.callback_time().0.saturating_add(latency));
+        self.click.process(&self.timeline, heard_at, output);
+    }
+
+    fn finish(&mut self, output: &mut [f32], host_time: HostTime, seconds: f32) {
+        if self.master.resting() != Some(1.0) {
+            for frame in output.chunks_exact_mut(2) {
+                let gain = self.master.advance();
+                frame.iter_mut().for_each(|sample| *sample *= gain);
+            }
+        }
+        let lowest = self.limiter.process(output);
+        self.stats.limiter_gain.store(lowest.to_bits(), Ordering::Relaxed);
+        self.stats.output.measure(output, seconds);
+        self.heard.write(self.position_frames, host_time, output);
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_PER_CALLBACK {
+            // A command may send memory home; without room for it the command waits.
+            if self.returns.slots() < 2 {
+                return;
+            }
+            let Ok(command) = self.commands.pop() else { return };
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let ramp_frames = (RAMP_SECONDS * self.rate_hz as f32) as u32;
+        match command {
+            Command::AddSource(id, source) => match slot(&mut self.slots, id) {
+                Some(slot) => {
+                    slot.stream_leaves = false;
+                    give_back(&mut self.returns, slot.stream.replace(source.0).map(Returned::Stream));
+                }
+                None => {
+                    give_back(&mut self.returns, Some(Returned::Stream(source.0)));
+                    tell(&mut self.reports, &self.stats, Report::Refused(id));
+                }
+            },
+            Command::AddInstrument(id, instrument) => match slot(&mut self.slots, id) {
+                Some(slot) => {
+                    slot.voice_leaves = false;
+                    give_back(&mut self.returns, slot.voice.replace(instrument.0).map(Returned::Voice));
+                }
+                None => {
+                    give_back(&mut self.returns, Some(Returned::Voice(instrument.0)));
+                    tell(&mut self.reports, &self.stats, Report::Refused(id));
+                }
+            },
+            Command::RemoveSource(id) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == Some(id)) {
+                    slot.stream_leaves = true;
+                }
+            }
+            Command::RemoveInstrument(id) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == Some(id)) {
+                    slot.voice_leaves = true;
+                }
+            }
+            Command::SetStrip(id, strip) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.strip = strip;
+                    self.set_gains(ramp_frames);
+                }
+            }
+            Command::SetMonitor(id, monitor) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.monitor = monitor;
+                    self.set_gains(ramp_frames);
+                }
+            }
+            Command::SetInput(Input { gain_db, mute }) => {
+                self.input_gain.set(if mute { 0.0 } else { from_db(gain_db) }, ramp_frames);
+            }
+            Command::SetMasterGain { gain_db } => self.master.set(from_db(gain_db), ramp_frames),
+            Command::SetMetronome(metronome) => self.click.set(metronome, ramp_frames),
+            Command::SetTimeline(timeline) => self.timeline = timeline.clamped(),
+            Command::SetSourceRate(id, rate_hz) => {
+                let slot = self.slots.iter_mut().find(|slot| slot.id == Some(id));
+                if let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) {
+                    stream.set_measured_rate(rate_hz);
+                }
+            }
+            Command::AllNotesOff(id) => {
+                let slot = self.slots.iter_mut().find(|slot| slot.id == Some(id));
+                if let Some(voice) = slot.and_then(|slot| slot.voice.as_mut()) {
+                    voice.all_notes_off();
+                }
+            }
+            Command::SetOutputLatency { frames } => self.output_latency_frames = frames.min(self.rate_hz),
+        }
+    }
+
+    fn channel(&mut self, id: StripId) -> Option<&mut Channel> {
+        match id {
+            StripId::Own => Some(&mut self.own),
+            StripId::Source(id) => slot(&mut self.slots, id).map(|slot| &mut slot.channel),
+        }
+    }
+
+    fn set_gains(&mut self, ramp_frames: u32) {
+        let soloed =
+            self.own.strip.solo || self.slots.iter().any(|slot| slot.id.is_some() && slot.channel.strip.solo);
+        self.own.set_gains(soloed, ramp_frames);
+        for slot in &mut self.slots {
+            slot.channel.set_gains(soloed, ramp_frames);
+        }
+    }
+}
+
+/// One player's place in the mix. It is taken by the first command that names the player, so that a strip may
+/// be set before the first audio, and is free again once both source and instrument have left.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    id: Option<SourceId>,
+    stream: Option<Box<SourceStream>>,
+    voice: Option<Box<InstrumentVoice>>,
+    stream_leaves: bool,
+    voice_leaves: bool,
+    channel: Channel,
+}
+
+impl Slot {
+    pub(crate) fn free() -> Self {
+        Self {
+            id: None,
+            stream: None,
+            voice: None,
+            stream_leaves: false,
+            voice_leaves: false,
+            channel: Channel::new(Monitor::default()),
+        }
+    }
+
+    /// Sends home what has faded out. True when the player has left altogether.
+    fn send_home(&mut self, returns: &mut Producer<Returned>) -> bool {
+        if !self.stream_leaves && !self.voice_leaves {
+            return false;
+        }
+        // Without room it stays, faded out, until the next callback.
+        if returns.slots() < 2 {
+            return false;
+        }
+        if std::mem::take(&mut self.stream_leaves) {
+            give_back(returns, self.stream.take().map(Returned::Stream));
+        }
+        if std::mem::take(&mut self.voice_leaves) {
+            give_back(returns, self.voice.take().map(Returned::Voice));
+        }
+        if self.stream.is_some() || self.voice.is_some() {
+            return false;
+        }
+        self.id = None;
+        self.channel = Channel::new(Monitor::default());
+        true
+    }
+}
+
+/// Gains of one strip, for left and right.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    strip: Strip,
+    monitor: Monitor,
+    left: Ramp,
+    right: Ramp,
+}
+
+impl Channel {
+    pub(crate) fn new(monitor: Monitor) -> Self {
+        let gain = if monitor.mute { 0.0 } else { 1.0 };
+        Self { strip: Strip::default(), monitor, left: Ramp::resting_at(gain), right: Ramp::resting_at(gain) }
+    }
+
+    fn set_gains(&mut self, soloed: bool, ramp_frames: u32) {
+        let silent = self.strip.mute || self.monitor.mute || (soloed && !self.strip.solo);
+        let gain = if silent { 0.0 } else { from_db(self.strip.gain_db) * from_db(self.monitor.gain_db) };
+        let pan = if self.strip.pan.is_finite() { self.strip.pan.clamp(-1.0, 1.0) } else { 0.0 };
+        self.left.set(gain * (1.0 - pan).min(1.0), ramp_frames);
+        self.right.set(gain * (1.0 + pan).min(1.0), ramp_frames);
+    }
+
+    #[inline]
+    fn advance(&mut self) -> (f32, f32) {
+        (self.left.advance(), self.right.advance())
+    }
+
+    fn is_silent(&self) -> bool {
+        self.left.is_silent() && self.right.is_silent()
+    }
+}
+
+fn slot(slots: &mut [Slot], id: SourceId) -> Option<&mut Slot> {
+    let place = slots
+        .iter()
+        .position(|slot| slot.id == Some(id))
+        .or_else(|| slots.iter().position(|slot| slot.id.is_none()))?;
+    let slot = slots.get_mut(place)?;
+    slot.id = Some(id);
+    Some(slot)
+}
+
+fn give_back(returns: &mut Producer<Returned>, returned: Option<Returned>) {
+    if let Some(returned) = returned
+        && let Err(rtrb::PushError::Full(returned)) = returns.push(returned)
+    {
+        // Cannot be: room is looked for before every command and removal. Leaking is the one safe answer
+        // here.
+        std::mem::forget(returned);
+    }
+}
+
+fn tell(reports: &mut Producer<Report>, stats: &EngineStats, report: Report) {
+    if reports.push(report).is_err() {
+        stats.missed_reports.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn fade_out(samples: &mut [f32]) {
+    let step = 1.0 / samples.len().max(1) as f32;
+    let mut gain = 1.0;
+    for sample in samples {
+        gain -= step;
+        *sample *= gain;
+    }
+}

@@ -1,0 +1,266 @@
+//! What a player hears when they turn their knobs, through the public interface.
+
+#![allow(clippy::unwrap_used, reason = "a test's stage may fall")]
+
+use engine::{
+    Command, Config, ConfigError, Engine, Handle, HostTime, Input, Metronome, Monitor, Report, SourceConfig,
+    SourceId, SourceWriter, Strip, StripId, Timeline, engine,
+};
+
+const PERIOD: usize = 128;
+
+/// A node with some bandmates, each of whom plays a constant level, which makes gains easy to read.
+struct Room {
+    engine: Engine,
+    handle: Handle,
+    band: Vec<(SourceWriter, f32)>,
+    callback: u64,
+}
+
+impl Room {
+    fn new(max_sources: usize, input_channels: usize) -> Self {
+        let config = Config { max_sources, input_channels, ..Config::new(48_000, PERIOD) };
+        let (engine, handle) = engine(config).unwrap();
+        Self { engine, handle, band: Vec::new(), callback: 0 }
+    }
+
+    fn join(&mut self, id: u32, level: f32) {
+        let (writer, source) = self.handle.source(SourceConfig::new(48_000, 1)).unwrap();
+        self.handle.send(Command::AddSource(SourceId(id), source)).unwrap();
+        self.band.push((writer, level));
+    }
+
+    fn now(&self) -> HostTime {
+        HostTime(1_000_000_000 + self.callback * PERIOD as u64 * 1_000_000_000 / 48_000)
+    }
+
+    fn callback(&mut self, input: &[f32]) -> Vec<f32> {
+        let now = self.now();
+        for (writer, level) in &mut self.band {
+            writer.push((self.callback * PERIOD as u64) as i64, now, &[*level; PERIOD]).unwrap();
+        }
+        let mut output = vec![f32::NAN; 2 * PERIOD];
+        self.engine.process(input, &mut output, now);
+        self.callback += 1;
+        output
+    }
+
+    /// The level at both ears, once all gains rest.
+    fn settle(&mut self, input: &[f32]) -> [f32; 2] {
+        let mut last = Vec::new();
+        for _ in 0..20 {
+            last = self.callback(input);
+        }
+        [last[2 * PERIOD - 2], last[2 * PERIOD - 1]]
+    }
+
+    fn send(&mut self, command: Command) {
+        self.handle.send(command).unwrap();
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
+        std::iter::from_fn(|| self.handle.poll_report()).collect()
+    }
+}
+
+fn strip(id: u32, strip: Strip) -> Command {
+    Command::SetStrip(StripId::Source(SourceId(id)), strip)
+}
+
+#[test]
+fn bandmates_add_up_and_strips_and_pan_apply() {
+    let mut room = Room::new(4, 1);
+    room.join(1, 0.25);
+    room.join(2, 0.125);
+    assert_eq!(room.settle(&[]), [0.375, 0.375]);
+    room.send(strip(1, Strip { pan: 1.0, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.125, 0.375]);
+    room.send(strip(1, Strip { mute: true, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.125, 0.125]);
+    room.send(strip(1, Strip { gain_db: f32::NAN, pan: f32::NAN, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.125, 0.125]);
+}
+
+#[test]
+fn solo_silences_all_others() {
+    let mut room = Room::new(4, 1);
+    room.join(1, 0.25);
+    room.join(2, 0.125);
+    room.send(strip(2, Strip { solo: true, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.125, 0.125]);
+    room.send(strip(2, Strip::default()));
+    assert_eq!(room.settle(&[]), [0.375, 0.375]);
+}
+
+#[test]
+fn my_headphones_are_mine_and_do_not_change_what_is_sent() {
+    let mut room = Room::new(4, 1);
+    let mut capture = room.handle.take_capture().unwrap();
+    assert!(room.handle.take_capture().is_none());
+    room.join(1, 0.25);
+    let monitor = |gain_db, mute| Monitor { gain_db, mute };
+    assert_eq!(room.settle(&[0.5; PERIOD]), [0.25, 0.25], "one does not hear oneself at first");
+    room.send(Command::SetMonitor(StripId::Own, monitor(0.0, false)));
+    assert_eq!(room.settle(&[0.5; PERIOD]), [0.75, 0.75]);
+    room.send(Command::SetMonitor(StripId::Source(SourceId(1)), monitor(0.0, true)));
+    room.send(Command::SetStrip(StripId::Own, Strip { gain_db: -200.0, ..Strip::default() }));
+    assert_eq!(room.settle(&[0.5; PERIOD]), [0.0, 0.0]);
+    let mut position = 0;
+    while let Some(block) = capture.next_block() {
+        assert_eq!(block.position_frames, position);
+        assert!(block.samples.iter().all(|s| *s == 0.5), "what is sent is the input, bit for bit");
+        position += PERIOD as u64;
+    }
+    room.send(Command::SetInput(Input { gain_db: 0.0, mute: true }));
+    room.settle(&[0.5; PERIOD]);
+    let mut last = 1.0;
+    while let Some(block) = capture.next_block() {
+        last = block.samples[PERIOD - 1];
+    }
+    assert_eq!(last, 0.0, "a muted microphone sends silence");
+}
+
+#[test]
+fn gain_changes_never_step() {
+    let mut room = Room::new(4, 1);
+    room.join(1, 0.5);
+    let mut heard = Vec::new();
+    room.settle(&[]);
+    for n in 0..40 {
+        room.send(strip(
+            1,
+            Strip { mute: n % 2 == 0, pan: if n % 3 == 0 { -1.0 } else { 1.0 }, ..Strip::default() },
+        ));
+        room.send(Command::SetMasterGain { gain_db: if n % 5 == 0 { -20.0 } else { 0.0 } });
+        heard.extend(room.callback(&[]));
+    }
+    let left: Vec<f32> = heard.chunks_exact(2).map(|frame| frame[0]).collect();
+    let step = left.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
+    assert!(step < 0.006, "{step}");
+}
+
+#[test]
+fn eight_loud_bandmates_stay_below_minus_one_dbfs() {
+    let mut room = Room::new(8, 1);
+    for id in 0..8 {
+        room.join(id, 0.9);
+    }
+    let [left, right] = room.settle(&[]);
+    assert!((0.88..=0.8913).contains(&left) && left == right);
+    let stats = room.handle.stats();
+    assert!(stats.limiter_gain() < 0.2);
+    assert!((-1.1..=-0.9).contains(&stats.output_meter().peak_db()));
+}
+
+#[test]
+fn leaving_fades_and_is_reported_and_the_place_is_free_again() {
+    let mut room = Room::new(1, 1);
+    room.join(1, 0.5);
+    room.settle(&[]);
+    assert!(matches!(room.reports()[..], [Report::SourceStarted(SourceId(1), _)]));
+    room.join(2, 0.5);
+    room.settle(&[]);
+    assert_eq!(room.reports(), [Report::Refused(SourceId(2))]);
+    room.band.pop();
+
+    room.send(Command::RemoveSource(SourceId(1)));
+    let last = room.callback(&[]);
+    let step = last
+        .chunks_exact(2)
+        .collect::<Vec<_>>()
+        .windows(2)
+        .map(|w| (w[1][0] - w[0][0]).abs())
+        .fold(0.0, f32::max);
+    assert!(step < 0.01 && last[2 * PERIOD - 1].abs() < 1e-3);
+    assert_eq!(room.reports(), [Report::Removed(SourceId(1))]);
+    room.band.clear();
+    room.join(2, 0.25);
+    assert_eq!(room.settle(&[]), [0.25, 0.25]);
+}
+
+#[test]
+fn strip_set_before_the_first_audio_counts() {
+    let mut room = Room::new(2, 1);
+    room.send(strip(1, Strip { pan: -1.0, ..Strip::default() }));
+    room.join(1, 0.25);
+    assert_eq!(room.settle(&[]), [0.25, 0.0]);
+}
+
+#[test]
+fn audio_may_leave_while_the_instrument_stays() {
+    let mut room = Room::new(1, 1);
+    room.join(1, 0.25);
+    let (mut keyboard, instrument) = room.handle.instrument().unwrap();
+    room.send(Command::AddInstrument(SourceId(1), instrument));
+    room.settle(&[]);
+    room.send(Command::RemoveSource(SourceId(1)));
+    room.band.clear();
+    assert_eq!(room.settle(&[]), [0.0, 0.0]);
+    keyboard.push(HostTime(0), [0x90, 60, 127]).unwrap();
+    let heard: Vec<f32> = (0..20).flat_map(|_| room.callback(&[])).collect();
+    assert!(heard.iter().any(|s| s.abs() > 0.02));
+    room.send(Command::RemoveInstrument(SourceId(1)));
+    room.callback(&[]);
+    assert_eq!(room.settle(&[]), [0.0, 0.0], "a held note does not ring on");
+    assert_eq!(room.reports().last(), Some(&Report::Removed(SourceId(1))));
+}
+
+#[test]
+fn click_is_heard_on_the_beat_whatever_the_output_latency() {
+    for latency in [0u32, 300] {
+        let mut room = Room::new(1, 1);
+        for _ in 0..10 {
+            room.callback(&[]);
+        }
+        let start = room.now();
+        let beat_at = HostTime(start.0 + 50_000_000);
+        room.send(Command::SetOutputLatency { frames: latency });
+        room.send(Command::SetMetronome(Metronome { on: true, gain_db: 0.0 }));
+        room.send(Command::SetTimeline(Timeline {
+            tempo_bpm: 60.0,
+            beat: 8.0,
+            at: beat_at,
+            quantum: 4.0,
+            playing: true,
+        }));
+        let heard: Vec<f32> = (0..40).flat_map(|_| room.callback(&[])).step_by(2).collect();
+        let onset = heard.iter().position(|s| s.abs() > 0.2).unwrap();
+        assert!((onset + latency as usize).abs_diff(2_400) <= 1, "{onset}");
+    }
+}
+
+#[test]
+fn odd_callbacks_are_played_all_the_same() {
+    let mut room = Room::new(1, 2);
+    room.send(Command::SetMonitor(StripId::Own, Monitor::default()));
+    room.settle(&[0.25; 2 * PERIOD]);
+    let mut output = vec![0.0; 2 * (3 * PERIOD + 7)];
+    let input: Vec<f32> = (0..3 * PERIOD + 7).flat_map(|n| [n as f32 * 1e-3, n as f32 * -1e-3]).collect();
+    room.engine.process(&input, &mut output, room.now());
+    assert!(output == input, "three periods and a bit, in and out");
+    let mut output = [1.0; 64];
+    room.engine.process(&[0.5; 10], &mut output, room.now());
+    assert_eq!(output[8..12], [0.5, 0.5, 0.0, 0.0]);
+    room.engine.process(&[f32::NAN; 64], &mut output, room.now());
+    assert_eq!(output, [0.0; 64]);
+    room.engine.process(&[], &mut [], room.now());
+}
+
+#[test]
+fn configuration_out_of_range_is_refused_with_the_remedy() {
+    let refuse = |config| engine(config).err().unwrap();
+    assert_eq!(refuse(Config::new(1, 128)), ConfigError::Rate(1));
+    assert_eq!(refuse(Config::new(48_000, 0)), ConfigError::Period(0));
+    let many = Config { max_sources: 257, ..Config::new(48_000, 128) };
+    assert!(refuse(many).to_string().contains("at most 256"));
+    let font = Config { soundfont: Some(vec![1, 2, 3]), ..Config::new(48_000, 128) };
+    assert!(refuse(font).to_string().contains(".sf2"));
+}
+
+#[test]
+fn commands_beyond_the_queue_are_refused() {
+    let (_engine, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+    let refused =
+        (0..2_000).filter(|_| handle.send(Command::SetMasterGain { gain_db: 0.0 }).is_err()).count();
+    assert_eq!(refused, 2_000 - 1_024);
+}

@@ -1,0 +1,112 @@
+//! What the control server asks of the node behind it.
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::control::types::{
+    Command, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Status,
+};
+
+/// The node as the control server sees it.
+///
+/// All methods are called on the runtime's threads, some of them 30 times a second for every open page: they read what is
+/// ready and never wait for the disk or the network. Only the three that return futures may wait; each is given up after
+/// `limits::REQUEST_TIMEOUT`, which must not undo what it began.
+pub trait Backend: Send + Sync + 'static {
+    /// This node now.
+    fn status(&self) -> Status;
+
+    /// The other nodes now, in a steady order.
+    fn peers(&self) -> Vec<Peer>;
+
+    /// Levels and the beat now.
+    fn meters(&self) -> Meters;
+
+    /// The whole shared project.
+    fn project(&self) -> Value;
+
+    /// One node of the project's tree; `address` begins with `/`. `None`: there is none.
+    fn project_node(&self, address: &str) -> Option<Value>;
+
+    /// Applies the commands, all or none. With `durable` the future ends once they are on disk.
+    fn patch(
+        &self,
+        commands: Vec<Command>,
+        durable: bool,
+    ) -> BoxFuture<'_, Result<PatchResult, BackendError>>;
+
+    /// The common beat and position now.
+    fn playback(&self) -> Playback;
+
+    /// Changes the common beat or position, for everybody.
+    fn set_playback(&self, change: PlaybackChange) -> BoxFuture<'_, Result<Playback, BackendError>>;
+
+    /// Changes my own mix of another node.
+    fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>>;
+
+    /// What happens from now on. Keep a bound of a few hundred: a reader that falls behind is sent the whole state again.
+    fn subscribe(&self) -> broadcast::Receiver<Notice>;
+
+    /// Figures for `/metrics` beyond those made from [`Backend::status`] and [`Backend::peers`].
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
+    }
+}
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Status is worth sending before its turn.
+    Status,
+    /// A peer came, went or changed its state or path.
+    Peers,
+    /// Somebody changed tempo, start, stop or position.
+    Playback,
+    /// These addresses of the project have new values, or none any more.
+    Project(Vec<String>),
+}
+
+/// Why the node did not do what it was asked. The text goes to the user and says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The request makes no sense as it is: an unknown address, a value out of range. Answered with 422.
+    #[error("{0}")]
+    Invalid(String),
+    /// What it is about does not exist. Answered with 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// The player may not do this. Answered with 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Too much at once; try again. Answered with 503.
+    #[error("{0}")]
+    Busy(String),
+    /// The node could not do it although it should, such as a full disk. Answered with 500.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// One figure for `/metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Name without the `bandmesh_` in front and without the `_total` of a counter, with its unit last.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub kind: MetricKind,
+    /// Label names and values; figures of one name follow each other.
+    pub labels: Vec<(&'static str, String)>,
+    /// The figure.
+    pub value: f64,
+}
+
+/// How a figure moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}

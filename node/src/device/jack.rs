@@ -1,0 +1,313 @@
+//! JACK: one duplex client, so that what is played in a cycle and what is heard in it belong together.
+//!
+//! cpal 0.18 has a JACK host, but names its clients after the process and splits input and output in two; design.md
+//! wants the user's name and one cycle of latency. So this speaks to libjack directly.
+//!
+//! The client has `in_1`, `in_2`, `out_1`, `out_2`, `midi_in` and `midi_out`, connected to the system's ports when
+//! there are any. The server's rate and period stand; both may change while we run. `host_time_ns` is the start of the
+//! JACK cycle, equal for all clients of one server.
+//!
+//! libjack can wait forever on a server that stopped answering, so opening and closing happen on a thread that is given
+//! up after a while. libjack is loaded at run time: a machine without it gets an error, not a missing library.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use ::jack::{
+    AsyncClient, AudioIn, AudioOut, Client, ClientOptions, ClientStatus, Control, Frames, MidiIn, MidiOut,
+    NotificationHandler, Port, PortFlags, PortSpec, ProcessHandler, ProcessScope, RawMidi,
+};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::driven::{Driven, Seen, Signals, frames_to_ns, realtime};
+use super::midi::{DueQueue, MidiEvent, MidiPorts, QUEUE_EVENTS};
+use super::{
+    AudioCallback, Backend, DeviceConfig, DeviceError, DeviceInfo, DeviceStats, LostReason,
+    MAX_PERIOD_FRAMES, Make, OUTPUT_CHANNELS, Opened, Realtime, Refused, Running, monotonic_ns,
+};
+
+/// JACK's own limit on a period.
+const MAX_JACK_FRAMES: usize = 8192;
+const PATIENCE: Duration = Duration::from_secs(2);
+const INPUT_CHANNELS: usize = 2;
+
+pub(super) fn open<'a>(
+    config: &DeviceConfig,
+    stats: Arc<DeviceStats>,
+    make: Make<'a>,
+) -> Result<Running, Refused<'a>> {
+    let name = config.jack_name.as_str();
+    let (client, ports) =
+        match connect(name).and_then(|client| register(&client).map(|ports| (client, ports))) {
+            Ok(connected) => connected,
+            Err(error) => return Err(Refused::early(error, make)),
+        };
+    let opened = Opened {
+        rate_hz: client.sample_rate(),
+        period_frames: client.buffer_size(),
+        max_period_frames: MAX_PERIOD_FRAMES,
+        input_channels: INPUT_CHANNELS,
+    };
+    let signals = Signals::new(&opened);
+    let seen = Seen::new(&opened, &stats);
+    let (midi_in_sender, midi_in) = RingBuffer::new(QUEUE_EVENTS);
+    let (midi_out, midi_out_receiver) = RingBuffer::new(QUEUE_EVENTS);
+    let notify = Notify { signals: signals.clone(), stats: stats.clone() };
+    let process = Process {
+        driven: Driven::new(make(&opened), &opened, stats.clone(), signals.clone()),
+        ports,
+        input: vec![0.0; MAX_JACK_FRAMES * INPUT_CHANNELS],
+        output: vec![0.0; MAX_JACK_FRAMES * OUTPUT_CHANNELS],
+        midi_in: midi_in_sender,
+        midi_out: midi_out_receiver,
+        due: DueQueue::new(),
+        rate_hz: opened.rate_hz,
+    };
+    let active = client
+        .activate_async(notify, process)
+        .map_err(|error| Refused::late(DeviceError::Jack(error.to_string())))?;
+    connect_to_system(active.as_client(), name);
+    let info = DeviceInfo {
+        host: "jack".to_owned(),
+        device: name.to_owned(),
+        rate_hz: opened.rate_hz,
+        period_frames: opened.period_frames,
+        input_channels: INPUT_CHANNELS,
+        realtime: Realtime::DeviceDecides,
+        notes: unmet(config, &opened),
+    };
+    let midi = Some(MidiPorts::realtime(midi_in, midi_out));
+    Ok(Running { info, stats, signals, seen, midi, backend: Some(Box::new(Active { client: active })) })
+}
+
+/// The rate and period of the running server, for `devices`.
+pub(super) fn probe() -> Result<(u32, u32), DeviceError> {
+    let client = connect(&format!("bandmesh-probe-{}", std::process::id()))?;
+    let found = (client.sample_rate(), client.buffer_size());
+    bounded("bandmesh-jack-end", move || drop(client));
+    Ok(found)
+}
+
+fn connect(name: &str) -> Result<Client, DeviceError> {
+    // A NUL would end the C string early; a colon separates client and port. JACK2 allows 63 bytes, older ones 32.
+    if name.is_empty() || name.len() > 32 || name.contains([':', '\0']) {
+        return Err(DeviceError::JackName(name.to_owned()));
+    }
+    let wanted = name.to_owned();
+    // Asking for the exact name would fail without saying why; so take what comes and look at it.
+    match bounded("bandmesh-jack-open", move || Client::new(&wanted, ClientOptions::NO_START_SERVER)) {
+        Some(Ok((client, _))) if client.name() == name => Ok(client),
+        Some(Ok((client, _))) => {
+            bounded("bandmesh-jack-end", move || drop(client));
+            Err(DeviceError::JackNameTaken(name.to_owned()))
+        }
+        Some(Err(::jack::Error::ClientError(status))) if status.contains(ClientStatus::SERVER_FAILED) => {
+            Err(DeviceError::JackUnavailable("none is running for this user".to_owned()))
+        }
+        Some(Err(::jack::Error::LibraryError(_))) => {
+            Err(DeviceError::JackUnavailable("libjack is not installed".to_owned()))
+        }
+        Some(Err(error)) => Err(DeviceError::JackUnavailable(error.to_string())),
+        None => Err(DeviceError::JackUnavailable("it hangs".to_owned())),
+    }
+}
+
+/// Runs `work` on a thread and waits for it a bounded time; a libjack call that hangs keeps its thread, not ours.
+fn bounded<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = mpsc::sync_channel(1);
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ = done.send(work());
+    });
+    spawned.ok().and_then(|_| result.recv_timeout(PATIENCE).ok())
+}
+
+struct Ports {
+    inputs: [Port<AudioIn>; INPUT_CHANNELS],
+    outputs: [Port<AudioOut>; OUTPUT_CHANNELS],
+    midi_in: Port<MidiIn>,
+    midi_out: Port<MidiOut>,
+}
+
+fn register(client: &Client) -> Result<Ports, DeviceError> {
+    fn port<S: PortSpec>(client: &Client, name: &str, spec: S) -> Result<Port<S>, DeviceError> {
+        client.register_port(name, spec).map_err(|error| DeviceError::Jack(error.to_string()))
+    }
+    Ok(Ports {
+        inputs: [port(client, "in_1", AudioIn::default())?, port(client, "in_2", AudioIn::default())?],
+        outputs: [port(client, "out_1", AudioOut::default())?, port(client, "out_2", AudioOut::default())?],
+        midi_in: port(client, "midi_in", MidiIn::default())?,
+        midi_out: port(client, "midi_out", MidiOut::default())?,
+    })
+}
+
+/// Best effort: a server without hardware, or a user's patch bay that is faster, is no error.
+fn connect_to_system(client: &Client, name: &str) {
+    let (audio, midi) = (AudioIn::default(), MidiIn::default());
+    let (audio, midi) = (Some(audio.jack_port_type()), Some(midi.jack_port_type()));
+    let captures = client.ports(None, audio, PortFlags::IS_PHYSICAL | PortFlags::IS_OUTPUT);
+    for (capture, input) in captures.iter().zip(["in_1", "in_2"]) {
+        let _ = client.connect_ports_by_name(capture, &format!("{name}:{input}"));
+    }
+    let playbacks = client.ports(None, audio, PortFlags::IS_PHYSICAL | PortFlags::IS_INPUT);
+    for (playback, output) in playbacks.iter().zip(["out_1", "out_2"]) {
+        let _ = client.connect_ports_by_name(&format!("{name}:{output}"), playback);
+    }
+    for source in client.ports(None, midi, PortFlags::IS_PHYSICAL | PortFlags::IS_OUTPUT) {
+        let _ = client.connect_ports_by_name(&source, &format!("{name}:midi_in"));
+    }
+}
+
+fn unmet(config: &DeviceConfig, opened: &Opened) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.rate_hz.is_some_and(|asked| asked != opened.rate_hz) {
+        notes.push(format!("the JACK server runs at {} Hz; restart it to change that", opened.rate_hz));
+    }
+    if config.period_frames.is_some_and(|asked| asked != opened.period_frames) {
+        let period = opened.period_frames;
+        notes.push(format!(
+            "the JACK server's period is {period} frames; `jack_bufsize` changes it for everyone"
+        ));
+    }
+    notes
+}
+
+struct Active {
+    client: AsyncClient<Notify, Process>,
+}
+
+impl Backend for Active {
+    fn stop(self: Box<Self>) -> Option<Box<dyn AudioCallback>> {
+        let client = self.client;
+        let stopped =
+            bounded("bandmesh-jack-end", move || client.deactivate().map(|(_, _, process)| process));
+        stopped.and_then(Result::ok).and_then(|process| process.driven.into_callback())
+    }
+}
+
+/// Called on libjack's notification thread.
+struct Notify {
+    signals: Arc<Signals>,
+    stats: Arc<DeviceStats>,
+}
+
+impl NotificationHandler for Notify {
+    #[allow(unsafe_code, reason = "the trait's signature")]
+    // SAFETY: it only writes an atomic, which a signal handler may.
+    unsafe fn shutdown(&mut self, _status: ClientStatus, _reason: &str) {
+        self.signals.lose(LostReason::ServerGone);
+    }
+
+    fn sample_rate(&mut self, _: &Client, rate_hz: Frames) -> Control {
+        self.signals.set_rate_hz(rate_hz);
+        Control::Continue
+    }
+
+    fn xrun(&mut self, _: &Client) -> Control {
+        self.stats.count_xruns(1);
+        Control::Continue
+    }
+}
+
+/// Called on libjack's realtime thread. Everything it touches was allocated before.
+struct Process {
+    driven: Driven,
+    ports: Ports,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    midi_in: Producer<MidiEvent>,
+    midi_out: Consumer<MidiEvent>,
+    due: DueQueue,
+    rate_hz: u32,
+}
+
+impl ProcessHandler for Process {
+    fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
+        let cycle_ns = cycle_start_ns(scope);
+        let frames = (scope.n_frames() as usize).min(MAX_JACK_FRAMES);
+        realtime(|| {
+            self.receive_midi(scope, cycle_ns);
+            self.take_input(scope, frames);
+        });
+        let (input, _) = self.input.split_at_mut(frames * INPUT_CHANNELS);
+        let (output, _) = self.output.split_at_mut(frames * OUTPUT_CHANNELS);
+        self.driven.run(input, output, cycle_ns);
+        realtime(|| {
+            self.give_output(scope, frames);
+            self.send_midi(scope, cycle_ns);
+        });
+        Control::Continue
+    }
+
+    fn buffer_size(&mut self, _: &Client, frames: Frames) -> Control {
+        self.driven.signals().set_period_frames(frames);
+        Control::Continue
+    }
+}
+
+impl Process {
+    fn take_input(&mut self, scope: &ProcessScope, frames: usize) {
+        let (input, _) = self.input.split_at_mut(frames * INPUT_CHANNELS);
+        let [left, right] = &self.ports.inputs;
+        for ((frame, left), right) in
+            input.chunks_exact_mut(INPUT_CHANNELS).zip(left.as_slice(scope)).zip(right.as_slice(scope))
+        {
+            frame.copy_from_slice(&[*left, *right]);
+        }
+    }
+
+    fn give_output(&mut self, scope: &ProcessScope, frames: usize) {
+        let (output, _) = self.output.split_at(frames * OUTPUT_CHANNELS);
+        for (channel, port) in self.ports.outputs.iter_mut().enumerate() {
+            let samples = output.iter().skip(channel).step_by(OUTPUT_CHANNELS);
+            for (to, from) in port.as_mut_slice(scope).iter_mut().zip(samples) {
+                *to = *from;
+            }
+        }
+    }
+
+    /// When the queue is full the newest event is dropped: the reader has been away for a thousand events.
+    fn receive_midi(&mut self, scope: &ProcessScope, cycle_ns: u64) {
+        for raw in self.ports.midi_in.iter(scope) {
+            let time_ns = cycle_ns + frames_to_ns(u64::from(raw.time), self.rate_hz);
+            if let Some(event) = MidiEvent::new(time_ns, raw.bytes) {
+                let _ = self.midi_in.push(event);
+            }
+        }
+    }
+
+    fn send_midi(&mut self, scope: &ProcessScope, cycle_ns: u64) {
+        let frames = scope.n_frames();
+        let end_ns = cycle_ns + frames_to_ns(u64::from(frames), self.rate_hz);
+        let mut writer = self.ports.midi_out.writer(scope);
+        while let Ok(event) = self.midi_out.pop() {
+            if let Some(early) = self.due.push(event) {
+                let _ = writer.write(&RawMidi { time: 0, bytes: early.bytes() });
+            }
+        }
+        while let Some(event) = self.due.pop_before(end_ns) {
+            let late_ns = event.host_time_ns.saturating_sub(cycle_ns);
+            let time = (u128::from(late_ns) * u128::from(self.rate_hz) / 1_000_000_000) as u32;
+            let raw = RawMidi { time: time.min(frames.saturating_sub(1)), bytes: event.bytes() };
+            if writer.write(&raw).is_err() {
+                // The port's buffer is full for this cycle; the event keeps its place for the next.
+                let _ = self.due.push(event);
+                break;
+            }
+        }
+    }
+}
+
+/// JACK smooths its cycle times and counts them on CLOCK_MONOTONIC; where it is set to another clock, they are
+/// far off and the time now is used.
+fn cycle_start_ns(scope: &ProcessScope) -> u64 {
+    let now_ns = monotonic_ns();
+    match scope.cycle_times() {
+        Ok(times) if now_ns.abs_diff(times.current_usecs * 1_000) < 1_000_000_000 => {
+            times.current_usecs * 1_000
+        }
+        _ => now_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! MIDI in and out with times, whoever carries it.
+//!
+//! JACK gives a time to the frame, ALSA's sequencer one in microseconds of its own clock, a session peer one on
+//! the session clock. Here everything is a [`MidiEvent`] at a host time, and [`MidiPorts`] hides who is on the other end:
+//! a JACK client's two ports, or all of the system's MIDI inputs and a virtual output.
+//!
+//! Limits: messages of one to three bytes. System exclusive is left out: it is not music, and has no bound.
+
+#[cfg(feature = "devices")]
+mod due;
+#[cfg(feature = "devices")]
+mod system;
+
+use std::any::Any;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+
+#[cfg(feature = "devices")]
+use rtrb::{Consumer, Producer};
+
+#[cfg(feature = "devices")]
+pub use system::{MidiConfig, MidiError, open};
+
+#[cfg(feature = "devices")]
+pub(super) use due::DueQueue;
+#[cfg(feature = "devices")]
+pub(super) use system::port_names;
+
+/// Bound of the queues in both directions: several seconds of dense playing.
+pub(super) const QUEUE_EVENTS: usize = 1024;
+
+/// One MIDI message at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MidiEvent {
+    /// When it was played, or is to be played, on [`super::monotonic_ns`]'s clock.
+    pub host_time_ns: u64,
+    data: [u8; 3],
+    length: u8,
+}
+
+impl MidiEvent {
+    /// Takes a whole channel or system message (RFC 6295 calls these *commands*) without running status. `None` for
+    /// system exclusive and for anything that is not a message.
+    pub fn new(host_time_ns: u64, bytes: &[u8]) -> Option<Self> {
+        let (&status, rest) = bytes.split_first()?;
+        let expected = match status {
+            0x80..=0xBF | 0xE0..=0xEF | 0xF2 => 2,
+            0xC0..=0xDF | 0xF1 | 0xF3 => 1,
+            0xF6 | 0xF8 | 0xFA..=0xFC | 0xFE | 0xFF => 0,
+            _ => return None,
+        };
+        if rest.len() != expected || rest.iter().any(|byte| *byte >= 0x80) {
+            return None;
+        }
+        let mut data = [0; 3];
+        for (to, from) in data.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Some(MidiEvent { host_time_ns, data, length: bytes.len() as u8 })
+    }
+
+    /// The message, status byte first.
+    pub fn bytes(&self) -> &[u8] {
+        self.data.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+/// The output has a thousand events waiting; drop this one or try later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the MIDI output's queue is full; send less, or again later")]
+pub struct MidiQueueFull;
+
+/// One merged MIDI input and one MIDI output.
+///
+/// Thread-safe: may be sent, not shared. Realtime-safe: no.
+pub struct MidiPorts {
+    input: Incoming,
+    output: Outgoing,
+    /// What runs for these ports and ends with them.
+    _carrier: Option<Box<dyn Any + Send>>,
+}
+
+enum Incoming {
+    #[cfg(feature = "devices")]
+    Realtime(Consumer<MidiEvent>),
+    Threads(Receiver<MidiEvent>),
+}
+
+enum Outgoing {
+    #[cfg(feature = "devices")]
+    Realtime(Producer<MidiEvent>),
+    Thread(SyncSender<MidiEvent>),
+}
+
+impl MidiPorts {
+    /// Two ports joined crosswise in memory: what one sends, the other polls at once, whatever its time. For bandmates
+    /// and worlds without hardware.
+    pub fn pair() -> (Self, Self) {
+        let (left_out, right_in) = mpsc::sync_channel(QUEUE_EVENTS);
+        let (right_out, left_in) = mpsc::sync_channel(QUEUE_EVENTS);
+        let ports = |input, output| MidiPorts {
+            input: Incoming::Threads(input),
+            output: Outgoing::Thread(output),
+            _carrier: None,
+        };
+        (ports(left_in, left_out), ports(right_in, right_out))
+    }
+
+    /// The next event that was played here. When nobody asks, the newest are dropped after a thousand.
+    pub fn poll(&mut self) -> Option<MidiEvent> {
+        match &mut self.input {
+            #[cfg(feature = "devices")]
+            Incoming::Realtime(queue) => queue.pop().ok(),
+            Incoming::Threads(queue) => queue.try_recv().ok(),
+        }
+    }
+
+    /// Plays `event` at its time, or at once if that is past.
+    pub fn send(&mut self, event: MidiEvent) -> Result<(), MidiQueueFull> {
+        match &mut self.output {
+            #[cfg(feature = "devices")]
+            Outgoing::Realtime(queue) => queue.push(event).map_err(|_| MidiQueueFull),
+            Outgoing::Thread(queue) => match queue.try_send(event) {
+                // With the output gone nobody listens, which is no error of the sender.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+                Err(TrySendError::Full(_)) => Err(MidiQueueFull),
+            },
+        }
+    }
+
+    #[cfg(feature = "devices")]
+    pub(super) fn realtime(input: Consumer<MidiEvent>, output: Producer<MidiEvent>) -> Self {
+        MidiPorts { input: Incoming::Realtime(input), output: Outgoing::Realtime(output), _carrier: None }
+    }
+
+    #[cfg(feature = "devices")]
+    fn threads(
+        input: Receiver<MidiEvent>,
+        output: SyncSender<MidiEvent>,
+        carrier: Box<dyn Any + Send>,
+    ) -> Self {
+        MidiPorts {
+            input: Incoming::Threads(input),
+            output: Outgoing::Thread(output),
+            _carrier: Some(carrier),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_short_messages_become_events() {
+        for good in [&[0x90, 60, 100][..], &[0xC3, 5], &[0xF8], &[0xE0, 0, 64]] {
+            assert_eq!(MidiEvent::new(7, good).unwrap().bytes(), good);
+        }
+        let bad: [&[u8]; 9] = [
+            &[],
+            &[60, 100],
+            &[0x90, 60],
+            &[0x90, 60, 100, 1],
+            &[0x90, 60, 200],
+            &[0xF0, 1, 0xF7],
+            &[0xC0],
+            &[0xF4],
+            &[0xF8, 0],
+        ];
+        for bad in bad {
+            assert_eq!(MidiEvent::new(7, bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn joined_ports_carry_both_ways_and_are_bounded() {
+        let (mut left, mut right) = MidiPorts::pair();
+        let event = MidiEvent::new(1, &[0x90, 60, 100]).unwrap();
+        left.send(event).unwrap();
+        assert_eq!((right.poll(), left.poll()), (Some(event), None));
+        let sent = (0..QUEUE_EVENTS * 2).filter(|_| right.send(event).is_ok()).count();
+        assert_eq!(sent, QUEUE_EVENTS);
+        drop(left);
+        assert_eq!(right.send(event), Ok(()), "nobody listening is no error");
+    }
+}

@@ -1,0 +1,134 @@
+//! Whole devices that need no hardware.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use assert_no_alloc::AllocDisabler;
+
+use super::*;
+
+/// Aborts a test whose callback, or our wrapper around it, allocates.
+#[global_allocator]
+static ALLOCATOR: AllocDisabler = AllocDisabler;
+
+pub(super) fn config(choice: AudioChoice) -> DeviceConfig {
+    DeviceConfig { choice, rate_hz: None, period_frames: None, jack_name: "bandmesh-test".to_owned() }
+}
+
+pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Gives back what it hears, on both sides.
+pub(super) struct Echo;
+impl AudioCallback for Echo {
+    fn process(&mut self, input: &[f32], output: &mut [f32], _: u64) {
+        let channels = input.len() / (output.len() / 2);
+        for (from, to) in input.chunks_exact(channels).zip(output.chunks_exact_mut(2)) {
+            to.copy_from_slice(&[from[0], from[channels - 1]]);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Times {
+    first_ns: Arc<AtomicU64>,
+    last_ns: Arc<AtomicU64>,
+}
+impl AudioCallback for Times {
+    fn process(&mut self, _: &[f32], _: &mut [f32], host_time_ns: u64) {
+        let _ = self.first_ns.compare_exchange(0, host_time_ns, Relaxed, Relaxed);
+        self.last_ns.store(host_time_ns, Relaxed);
+    }
+}
+
+#[test]
+fn null_device_keeps_exact_time_and_gives_the_callback_back() {
+    let times = Times::default();
+    let (first, last) = (times.first_ns.clone(), times.last_ns.clone());
+    let running = open(&config(AudioChoice::Null), |opened| {
+        assert_eq!((opened.rate_hz, opened.period_frames, opened.input_channels), (48_000, 128, 2));
+        Box::new(times)
+    })
+    .unwrap();
+    wait_for("half a second of periods", || running.stats().callbacks() >= 188);
+    let stats = running.stats().clone();
+    assert!(running.stop().is_some());
+    let periods = (last.load(Relaxed) - first.load(Relaxed)) as f64 / (128.0 / 48_000.0 * 1e9);
+    assert!((periods - periods.round()).abs() < 1e-3, "{periods} periods");
+    let calls = stats.snapshot();
+    if calls.xruns == 0 {
+        assert_eq!(periods.round() as u64 + 1, calls.callbacks);
+    }
+    let after = stats.callbacks();
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(stats.callbacks(), after, "nothing runs after stop");
+}
+
+#[test]
+fn priority_is_realtime_or_the_refusal_says_what_to_change() {
+    let running = open(&config(AudioChoice::Null), |_| Box::new(Echo)).unwrap();
+    match running.info().realtime {
+        Realtime::Fifo(priority) => assert!(priority > 0),
+        Realtime::Denied(reason) => assert!(reason.contains("ulimit"), "{reason}"),
+        Realtime::DeviceDecides => panic!("the timer decides itself"),
+    }
+}
+
+#[test]
+fn formats_out_of_range_are_refused_before_anything_opens() {
+    for (rate_hz, period_frames) in
+        [(Some(0), None), (Some(4_000_000_000), None), (None, Some(0)), (None, Some(5000))]
+    {
+        let wrong = DeviceConfig { rate_hz, period_frames, ..config(AudioChoice::Null) };
+        let error = open(&wrong, |_| panic!("never built")).err().unwrap().to_string();
+        assert!(error.contains("out of range"), "{error}");
+    }
+}
+
+struct Bomb(u32);
+impl AudioCallback for Bomb {
+    fn process(&mut self, _: &[f32], output: &mut [f32], _: u64) {
+        output.fill(0.0);
+        self.0 = self.0.saturating_sub(1);
+        assert!(self.0 > 0, "a bug in the engine");
+    }
+}
+
+#[test]
+fn an_engine_that_panics_is_replaced_by_a_new_one() {
+    let mut fuse = 20;
+    let audio = Audio::start(config(AudioChoice::Null), move |_| {
+        fuse += 1_000_000;
+        Box::new(Bomb(fuse - 1_000_000))
+    })
+    .unwrap();
+    let mut events = Vec::new();
+    wait_for("a new engine", || {
+        events.extend(std::iter::from_fn(|| audio.poll_event()));
+        events.iter().any(|event| matches!(event, DeviceEvent::Reopened { rebuilt: true, .. }))
+    });
+    assert!(events.contains(&DeviceEvent::Lost(LostReason::CallbackPanicked)));
+    assert!(audio.is_running());
+    audio.stop();
+}
+
+#[test]
+fn the_listing_always_offers_null_and_file() {
+    let listing = list();
+    let choices: Vec<&str> = listing.audio.iter().map(|device| device.choice.as_str()).collect();
+    assert!(choices.contains(&"null"), "{choices:?}");
+    assert!(serde_json::to_string(&listing).unwrap().contains("file:IN.wav[,OUT.wav]"));
+}
+
+#[cfg(feature = "devices")]
+#[test]
+fn a_card_that_is_not_there_is_named_in_the_error() {
+    let choice = AudioChoice::Device("no such card at all".to_owned());
+    let error = open(&config(choice), |_| panic!("never built")).err().unwrap().to_string();
+    assert!(error.contains("no such card at all") && error.contains("bandmesh devices"), "{error}");
+}

@@ -1,0 +1,360 @@
+//! The node as the control interface sees it: its JSON types, made from the inside's own.
+
+use std::{sync::Arc, time::Duration};
+
+use engine::Meter;
+use futures::{FutureExt, future::BoxFuture};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use transport::{PeerId, driver::PathKind};
+
+use super::brain::{Inner, PeerView, lock};
+use crate::{
+    control::{
+        Backend, BackendError, Metric, MetricKind, Notice,
+        types::{
+            self, Command, CommandResult, Level, Meters, PatchResult, Peer, PeerAudio, PeerChange, PeerClock,
+            PeerLevel, PeerState, Playback, PlaybackChange, Status, level_db,
+        },
+    },
+    device::monotonic_ns,
+    media::IncomingReport,
+    project::EditError,
+};
+
+/// How long a page waits for the project to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The control interface's view of a node.
+pub struct NodeBackend(pub Arc<Inner>);
+
+impl Backend for NodeBackend {
+    fn status(&self) -> Status {
+        let inner = &self.0;
+        let (info, stats) = {
+            let rig = lock(&inner.rig);
+            (rig.info(), rig.audio().stats())
+        };
+        let (input_peak, output_peak) = {
+            let levels = lock(&inner.levels);
+            (levels.input_peak(), levels.output_peak())
+        };
+        let summary = inner.project.summary();
+        let playback = self.playback();
+        let (enabled, link_peers) = self.link();
+        Status {
+            peer_id: inner.me.to_string(),
+            name: inner.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: inner.started.elapsed().as_secs_f64(),
+            session: types::Session { id: inner.session_id.clone(), name: inner.session_name.clone() },
+            audio: types::Audio {
+                host: info.host,
+                device: info.device,
+                rate_hz: info.rate_hz,
+                period_frames: info.period_frames,
+                xruns: stats.xruns,
+                callback_max_us: stats.callback_max_us,
+                input_peak_db: level_db(input_peak),
+                output_peak_db: level_db(output_peak),
+            },
+            link: types::Link {
+                enabled,
+                peers: link_peers,
+                tempo_bpm: playback.tempo_bpm,
+                beat: playback.position_beats,
+                phase: playback.phase_beats,
+                playing: playback.playing,
+            },
+            doc: types::Doc { heads_hash: summary.heads_hash, changes: summary.changes, saved: summary.saved },
+            listen: inner.mesh.listen_addresses().iter().map(ToString::to_string).collect(),
+            warnings: lock(&inner.warnings).clone(),
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let peers: Vec<(PeerId, PeerView)> =
+            lock(&self.0.peers).iter().map(|(peer, view)| (*peer, view.clone())).collect();
+        peers.iter().map(|(peer, view)| self.peer(peer, view)).collect()
+    }
+
+    fn meters(&self) -> Meters {
+        let playback = self.playback();
+        let levels = lock(&self.0.levels);
+        Meters {
+            input: vec![level(levels.input)],
+            output: vec![level(levels.output)],
+            peers: levels
+                .peers
+                .iter()
+                .map(|(peer, meter)| PeerLevel {
+                    peer_id: peer.to_string(),
+                    peak_db: meter.peak_db(),
+                    rms_db: meter.rms_db(),
+                })
+                .collect(),
+            tempo_bpm: playback.tempo_bpm,
+            beat: playback.position_beats,
+            phase: playback.phase_beats,
+            playing: playback.playing,
+        }
+    }
+
+    fn project(&self) -> Value {
+        self.read(None).unwrap_or(Value::Null)
+    }
+
+    fn project_node(&self, address: &str) -> Option<Value> {
+        self.read(Some(address.to_owned()))
+    }
+
+    fn patch(&self, commands: Vec<Command>, durable: bool) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
+        async move {
+            let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await?;
+            // Tempo and meter are also the beat that is playing now.
+            for command in &commands {
+                if let Command::Set { address, value } = command {
+                    match (address.as_str(), value) {
+                        ("/transport/tempo_bpm", value) => {
+                            if let Some(bpm) = value.as_f64() {
+                                self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                            }
+                        }
+                        ("/transport/time_signature", Value::String(text)) => {
+                            if let Some(beats) = beats_per_bar(text) {
+                                self.0.change_beat(|beat, at, author| beat.with_beats_per_bar(beats, at, author));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Ok(PatchResult {
+                results: edited.results.into_iter().map(|one| CommandResult { address: one.address }).collect(),
+                heads_hash: edited.heads_hash,
+                durable: edited.durable,
+            })
+        }
+        .boxed()
+    }
+
+    fn playback(&self) -> Playback {
+        let (register, session_now) = {
+            let session = lock(&self.0.session);
+            (session.beat(), session.timebase().session_at(monotonic_ns() as i64))
+        };
+        Playback {
+            tempo_bpm: register.tempo_bpm,
+            time_signature: format!("{}/4", register.beats_per_bar),
+            playing: register.playing,
+            position_beats: register.beat_at(session_now),
+            phase_beats: register.phase_at(session_now),
+        }
+    }
+
+    fn set_playback(&self, change: PlaybackChange) -> BoxFuture<'_, Result<Playback, BackendError>> {
+        async move {
+            let meter = match &change.time_signature {
+                None => None,
+                Some(text) => Some(beats_per_bar(text).ok_or_else(|| {
+                    BackendError::Invalid(format!("{text:?} is no time signature; give 1/4 to 16/4, such as 3/4"))
+                })?),
+            };
+            if let Some(bpm) = change.tempo_bpm
+                && !crate::session::beat::TEMPO_RANGE_BPM.contains(&bpm)
+            {
+                return Err(BackendError::Invalid(format!("{bpm} beats a minute is out of range; give 20 to 999")));
+            }
+            if let Some(beats) = change.position_beats
+                && !(beats.is_finite() && beats.abs() < 1e9)
+            {
+                return Err(BackendError::Invalid("position_beats is out of range; give -1e9 to 1e9".into()));
+            }
+            self.0.change_beat(|register, at, author| {
+                let mut next = *register;
+                if let Some(bpm) = change.tempo_bpm {
+                    next = next.with_tempo(bpm, at, author);
+                }
+                if let Some(beats) = meter {
+                    next = next.with_beats_per_bar(beats, at, author);
+                }
+                if let Some(beat) = change.position_beats {
+                    next = next.with_beat_at(beat, at, author);
+                }
+                if let Some(playing) = change.playing {
+                    next = next.with_playing(playing, at, author);
+                }
+                next
+            });
+            if let Some(beats) = meter {
+                let address = "/transport/time_signature".to_owned();
+                self.0.project.note(vec![crdt::Command::Set { address, value: json!(format!("{beats}/4")) }]);
+            }
+            Ok(self.playback())
+        }
+        .boxed()
+    }
+
+    fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>> {
+        let unknown = || BackendError::NotFound(format!("no peer {peer_id:?}; GET /api/v1/peers lists them"));
+        let result = peer_id.parse::<PeerId>().map_err(|_| unknown()).and_then(|peer| {
+            let view = self.0.set_monitor(&peer, |monitor| {
+                monitor.gain_db = change.gain_db.unwrap_or(monitor.gain_db);
+                monitor.mute = change.muted_by_me.unwrap_or(monitor.mute);
+            });
+            view.map(|view| self.peer(&peer, &view)).ok_or_else(unknown)
+        });
+        async move { result }.boxed()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.0.notices.subscribe()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = vec![Metric {
+            name: "media_packets_sent",
+            help: "Audio packets handed to connections.",
+            kind: MetricKind::Counter,
+            labels: Vec::new(),
+            value: self.0.media.sent_packets() as f64,
+        }];
+        let peers: Vec<PeerId> = lock(&self.0.peers).keys().copied().collect();
+        for peer in peers {
+            if let Some(report) = self.0.media.report(&peer) {
+                metrics.push(Metric {
+                    name: "media_datagrams_refused",
+                    help: "Datagrams of a peer that were malformed.",
+                    kind: MetricKind::Counter,
+                    labels: vec![("peer_id", peer.to_string())],
+                    value: report.counters.refused as f64,
+                });
+            }
+        }
+        metrics
+    }
+}
+
+impl NodeBackend {
+    fn peer(&self, peer: &PeerId, view: &PeerView) -> Peer {
+        let report = self.0.media.report(peer);
+        let rtt = self.0.mesh.media().rtt(peer);
+        Peer {
+            peer_id: peer.to_string(),
+            name: view.name.clone(),
+            state: match (view.member, &view.connection) {
+                (true, _) => PeerState::Connected,
+                (false, Some(_)) => PeerState::Connecting,
+                (false, None) => PeerState::Away,
+            },
+            path: view.connection.as_ref().map(|(_, path)| match path {
+                PathKind::Lan => types::Path::Lan,
+                PathKind::Direct => types::Path::Direct,
+                PathKind::Relayed => types::Path::Relayed,
+                PathKind::Forwarded => types::Path::Forwarded,
+            }),
+            address: view.connection.as_ref().map(|(address, _)| address.to_string()),
+            rtt_ms: report
+                .as_ref()
+                .and_then(|report| report.clock)
+                .map(|clock| clock.rtt_ns as f64 / 1e6)
+                .or(rtt.map(|rtt| rtt.as_secs_f64() * 1e3)),
+            clock: report.as_ref().and_then(|report| report.clock).map(|clock| PeerClock {
+                offset_us: clock.offset_ns as f64 / 1e3,
+                error_us: clock.error_ns as f64 / 1e3,
+                drift_ppm: clock.drift_ppm,
+            }),
+            audio: report.as_ref().map(audio),
+            muted_by_me: view.monitor.mute,
+            gain_db: view.monitor.gain_db,
+        }
+    }
+
+    fn read(&self, address: Option<String>) -> Option<Value> {
+        let project = self.0.project.clone();
+        // The interface asks without waiting in mind; the project answers in microseconds unless it is merging.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async move {
+                tokio::time::timeout(READ_TIMEOUT, project.read(address)).await.ok()?.ok()?
+            })
+        })
+    }
+
+    #[cfg(feature = "devices")]
+    fn link(&self) -> (bool, u64) {
+        self.0.link.as_ref().map_or((false, 0), |link| {
+            let state = link.state();
+            (state.enabled, state.peers)
+        })
+    }
+
+    #[cfg(not(feature = "devices"))]
+    fn link(&self) -> (bool, u64) {
+        (false, 0)
+    }
+}
+
+fn audio(report: &IncomingReport) -> PeerAudio {
+    let rate = f64::from(report.info.rate_hz);
+    let engine = report.source.counters();
+    let packet_frames = u64::from(report.info.packet_frames.max(1));
+    let concealed = engine.concealed_frames + report.packets.concealed_frames;
+    let played = engine.received_frames + engine.concealed_frames;
+    PeerAudio {
+        codec: report.info.codec.to_string(),
+        frame_frames: u32::from(report.info.packet_frames),
+        playout_delay_ms: f64::from(report.source.delay_frames()) / rate * 1e3,
+        one_way_ms: report.one_way_ns.map(|ns| ns as f64 / 1e6),
+        jitter_ms: report.packets.jitter.as_secs_f64() * 1e3,
+        received: report.packets.received,
+        lost: report.packets.lost,
+        late: report.packets.late + engine.late_frames.div_ceil(packet_frames),
+        concealed_frames: concealed,
+        recovered: report.packets.recovered,
+        concealed_ratio: if played == 0 { 0.0 } else { concealed as f64 / played as f64 },
+        buffer_resets: engine.buffer_resets,
+    }
+}
+
+fn level(meter: Meter) -> Level {
+    Level { peak_db: meter.peak_db(), rms_db: meter.rms_db() }
+}
+
+fn project_command(command: &Command) -> crdt::Command {
+    match command.clone() {
+        Command::Set { address, value } => crdt::Command::Set { address, value },
+        Command::Add { address, value } => crdt::Command::Add { address, value },
+        Command::Move { address, before } => crdt::Command::Move { address, before },
+        Command::Delete { address } => crdt::Command::Delete { address },
+    }
+}
+
+impl From<EditError> for BackendError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Command(error) => Self::Invalid(error.to_string()),
+            EditError::NotSaved(_) => Self::Failed(error.to_string()),
+            EditError::Unavailable(_) => Self::Busy(error.to_string()),
+        }
+    }
+}
+
+/// Beats of a bar in a time signature such as `3/4`; only quarters are beats.
+fn beats_per_bar(text: &str) -> Option<u8> {
+    let (beats, unit) = text.split_once('/')?;
+    let beats = beats.parse().ok()?;
+    (unit == "4" && (1..=16).contains(&beats)).then_some(beats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_signatures_are_quarters_in_a_bar() {
+        assert_eq!(beats_per_bar("3/4"), Some(3));
+        for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4"] {
+            assert_eq!(beats_per_bar(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,557 @@
+//! The loop that carries events between the session and everything around it.
+//!
+//! The state is shared with the control interface behind small locks that are held for microseconds and
+//! never across a wait. [`Inner::pump`] carries out what the session decided, whoever made it decide.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use crdt::PeerKey;
+use engine::{HostTime, Monitor, Strip, Timeline};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::MissedTickBehavior,
+};
+use transport::{
+    Multiaddr, PeerId,
+    driver::{Channel, Event as MeshEvent, Events, Mesh, PathKind, SendError},
+};
+
+use super::{
+    meters::{Levels, METER_INTERVAL},
+    rig::{Rewired, Rig},
+};
+use crate::{
+    cli::Event,
+    control::Notice,
+    device::{DeviceEvent, monotonic_ns},
+    media::Media,
+    project,
+    session::{Output, Session, message},
+};
+#[cfg(feature = "devices")]
+use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
+
+/// Time between two looks at session timers, clocks and Link.
+const TICK: Duration = Duration::from_millis(50);
+/// Ticks between two updates of the engine's timeline: often enough that steering of the timebase is inaudible.
+const TIMELINE_TICKS: u32 = 4;
+/// How long a member that sent hostile changes stays out.
+const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
+/// Members that are gone and still shown.
+const MAX_AWAY: usize = 64;
+/// Warnings kept for the page.
+const MAX_WARNINGS: usize = 32;
+
+/// What the brain and the control interface share.
+pub struct Inner {
+    pub me: PeerId,
+    pub my_key: Option<PeerKey>,
+    pub name: String,
+    pub session_name: String,
+    pub session_id: String,
+    pub started: Instant,
+    pub session: Mutex<Session<PeerId>>,
+    pub rig: Mutex<Rig>,
+    pub media: Media,
+    pub mesh: Mesh,
+    pub project: project::Handle,
+    #[cfg(feature = "devices")]
+    pub link: Option<crate::device::link::Link>,
+    pub peers: Mutex<BTreeMap<PeerId, PeerView>>,
+    pub levels: Mutex<Levels>,
+    pub warnings: Mutex<Vec<String>>,
+    pub notices: broadcast::Sender<Notice>,
+    pub terminal: mpsc::Sender<Event>,
+}
+
+/// A peer as people see it.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    pub name: String,
+    pub member: bool,
+    pub connection: Option<(Multiaddr, PathKind)>,
+    pub monitor: Monitor,
+}
+
+impl Default for PeerView {
+    fn default() -> Self {
+        Self { name: String::new(), member: false, connection: None, monitor: Monitor::default() }
+    }
+}
+
+/// Locks without caring whether another holder panicked: each value stays usable.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends a project frame; a full queue drops it, which the project's digests repair.
+pub fn send_project(mesh: &Mesh, peer: PeerKey, bytes: Vec<u8>) {
+    let Ok(id) = peer.name().parse::<PeerId>() else { return };
+    if let Err(error) = mesh.send(&id, Channel::Project, Bytes::from(bytes)) {
+        tracing::debug!(peer = %id, %error, "a project frame was not sent");
+    }
+}
+
+impl Inner {
+    /// Carries out what the session decided.
+    pub fn pump(&self) {
+        loop {
+            let Some(output) = lock(&self.session).poll() else { return };
+            match output {
+                Output::Send(peer, control) => self.send_control(peer, &control),
+                Output::Joined(peer, hello) => self.join(peer, &hello),
+                Output::Left(peer, why) => {
+                    tracing::info!(%peer, ?why, "a member left");
+                    self.part(&peer);
+                }
+                Output::StreamChanged(peer, stream) => self.replug(peer, stream),
+                Output::Disconnect { peer, why, ban_ns } => {
+                    tracing::info!(%peer, %why, "a peer is sent away");
+                    if ban_ns > 0 {
+                        self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
+                    }
+                    self.mesh.disconnect(peer, why.to_string());
+                }
+                Output::BeatChanged { by_peer } => {
+                    self.update_timeline();
+                    if !by_peer {
+                        self.note_beat();
+                    }
+                    self.notify(Notice::Playback);
+                }
+            }
+        }
+    }
+
+    /// Changes tempo, position or playback for everybody.
+    pub fn change_beat(
+        &self,
+        change: impl FnOnce(&crate::session::beat::BeatRegister, i64, u64) -> crate::session::beat::BeatRegister,
+    ) {
+        lock(&self.session).change_beat(monotonic_ns() as i64, change);
+        self.pump();
+    }
+
+    /// Beat, tempo and playback now.
+    pub fn beat_now(&self) -> (f64, f64, bool) {
+        let session = lock(&self.session);
+        let register = session.beat();
+        (register.beat_at(session.timebase().session_at(monotonic_ns() as i64)), register.tempo_bpm, register.playing)
+    }
+
+    /// Notes this player in the project.
+    pub fn introduce_myself(&self) {
+        let address = format!("/members/{}/name", self.me);
+        self.project.note(vec![crdt::Command::Set { address, value: json!(self.name) }]);
+    }
+
+    /// Says Goodbye to everybody.
+    pub fn leave(&self) {
+        lock(&self.session).leave();
+        self.pump();
+    }
+
+    /// Tells the player something, once, on every surface.
+    pub fn warn(&self, warning: &str) {
+        tracing::warn!("{warning}");
+        let mut warnings = lock(&self.warnings);
+        if warnings.iter().any(|known| known == warning) {
+            return;
+        }
+        if warnings.len() >= MAX_WARNINGS {
+            warnings.remove(0);
+        }
+        warnings.push(warning.to_owned());
+        drop(warnings);
+        // A terminal that does not keep up misses lines, the page still has them.
+        let _ = self.terminal.try_send(Event::Warning { message: warning.to_owned() });
+        self.notify(Notice::Status);
+    }
+
+    /// Connects media to a new engine.
+    pub fn rewire(&self, wiring: Rewired) {
+        lock(&self.session).change_stream(wiring.capture.info);
+        self.media.set_capture(wiring.capture);
+        if let Some(writer) = wiring.own_instrument {
+            self.media.set_local_instrument(writer);
+        }
+        for (peer, plug) in wiring.plugs {
+            self.media.refit_peer(&peer, plug.writer, plug.instrument);
+        }
+        if let Some(note) = wiring.note {
+            self.warn(&note);
+        }
+        self.update_timeline();
+        self.pump();
+    }
+
+    /// My own level of a member.
+    pub fn set_monitor(&self, peer: &PeerId, change: impl FnOnce(&mut Monitor)) -> Option<PeerView> {
+        let view = {
+            let mut peers = lock(&self.peers);
+            let view = peers.get_mut(peer)?;
+            change(&mut view.monitor);
+            view.clone()
+        };
+        lock(&self.rig).set_monitor(peer, view.monitor);
+        self.notify(Notice::Peers);
+        Some(view)
+    }
+
+    /// Tells the pages; nobody listening is fine.
+    pub fn notify(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    fn send_control(&self, peer: PeerId, control: &message::Control) {
+        match self.mesh.send(&peer, Channel::Control, Bytes::from(message::encode(control))) {
+            Ok(()) | Err(SendError::NotConnected) => {}
+            Err(error) => {
+                // A peer that does not take small messages twice a second is not there any more.
+                tracing::warn!(%peer, %error, "a control message was not sent");
+                self.mesh.disconnect(peer, error.to_string());
+            }
+        }
+    }
+
+    fn join(&self, peer: PeerId, hello: &message::Hello) {
+        tracing::info!(%peer, name = %hello.name, stream = ?hello.stream, "a member joined");
+        let monitor = {
+            let mut peers = lock(&self.peers);
+            let view = peers.entry(peer).or_default();
+            view.name.clone_from(&hello.name);
+            view.member = true;
+            view.monitor
+        };
+        let plug = lock(&self.rig).add(peer, hello.stream);
+        match plug {
+            Ok(plug) => {
+                lock(&self.rig).set_monitor(&peer, monitor);
+                let ours = lock(&self.session).own_stream();
+                self.media.add_peer(peer, hello.stream, ours, plug.writer, plug.instrument);
+            }
+            Err(error) => self.warn(&format!("{} cannot be heard: {error}", hello.name)),
+        }
+        if let Some(key) = PeerKey::from_name(&peer.to_string()) {
+            self.project.connected(key);
+        }
+        let _ = self.terminal.try_send(Event::PeerJoined { peer_id: peer.to_string(), name: hello.name.clone() });
+        self.notify(Notice::Peers);
+        self.notify(Notice::Project(vec!["/mixer/strip".into()]));
+    }
+
+    fn part(&self, peer: &PeerId) {
+        self.media.remove_peer(peer);
+        lock(&self.rig).remove(peer);
+        if let Some(key) = PeerKey::from_name(&peer.to_string()) {
+            self.project.disconnected(key);
+        }
+        let name = {
+            let mut peers = lock(&self.peers);
+            let name = peers.get_mut(peer).map(|view| {
+                view.member = false;
+                view.name.clone()
+            });
+            if peers.len() > MAX_AWAY {
+                peers.retain(|_, view| view.member || view.connection.is_some());
+            }
+            name.unwrap_or_default()
+        };
+        let _ = self.terminal.try_send(Event::PeerLeft { peer_id: peer.to_string(), name });
+        self.notify(Notice::Peers);
+    }
+
+    fn replug(&self, peer: PeerId, stream: message::StreamInfo) {
+        let plug = lock(&self.rig).add(peer, stream);
+        match plug {
+            Ok(plug) => {
+                self.media.change_peer(&peer, stream, plug.writer, plug.instrument);
+                self.notify(Notice::Peers);
+            }
+            Err(error) => self.warn(&format!("a member's new stream cannot be heard: {error}")),
+        }
+    }
+
+    fn update_timeline(&self) {
+        let now = monotonic_ns();
+        let (register, timebase) = {
+            let session = lock(&self.session);
+            (session.beat(), session.timebase())
+        };
+        self.media.set_session_offset(timebase.offset_ns);
+        lock(&self.rig).set_timeline(Timeline {
+            tempo_bpm: register.tempo_bpm,
+            beat: register.beat_at(timebase.session_at(now as i64)),
+            at: HostTime(now),
+            quantum: f64::from(register.beats_per_bar),
+            playing: register.playing,
+        });
+    }
+
+    /// Keeps the tempo in the project, where the next session begins with it.
+    fn note_beat(&self) {
+        let tempo = lock(&self.session).beat().tempo_bpm;
+        let address = "/transport/tempo_bpm".to_owned();
+        self.project.note(vec![crdt::Command::Set { address, value: json!(tempo) }]);
+    }
+
+    async fn apply_strips(&self) {
+        let Ok(Some(Value::Object(strips))) = self.project.read(Some("/mixer/strip".into())).await else { return };
+        let mut rig = lock(&self.rig);
+        for (id, value) in &strips {
+            let Ok(peer) = id.parse::<PeerId>() else { continue };
+            let number = |key: &str| value.get(key).and_then(Value::as_f64).unwrap_or_default() as f32;
+            let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+            let strip = Strip {
+                gain_db: number("gain_db"),
+                pan: number("pan"),
+                mute: flag("mute"),
+                solo: flag("solo"),
+            };
+            if peer == self.me {
+                rig.set_own_strip(strip);
+            } else {
+                rig.set_strip(&peer, strip);
+            }
+        }
+    }
+}
+
+/// The loop.
+pub struct Brain {
+    inner: Arc<Inner>,
+    mesh: Events,
+    project: mpsc::Receiver<project::Event>,
+    #[cfg(feature = "devices")]
+    bridge: LinkBridge,
+    ticks: u32,
+}
+
+impl Brain {
+    pub fn new(inner: Arc<Inner>, mesh: Events, project: mpsc::Receiver<project::Event>) -> Self {
+        Self {
+            inner,
+            mesh,
+            project,
+            #[cfg(feature = "devices")]
+            bridge: LinkBridge::default(),
+            ticks: 0,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut meters = tokio::time::interval(METER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.inner.apply_strips().await;
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                event = self.mesh.recv() => match event {
+                    Some(event) => self.handle_mesh(event),
+                    None => return,
+                },
+                Some(event) = self.project.recv() => self.handle_project(event).await,
+                _ = tick.tick() => self.tick(),
+                _ = meters.tick() => self.read_meters(),
+            }
+        }
+    }
+
+    /// Carries one event of the mesh to the session.
+    pub fn handle_mesh(&mut self, event: MeshEvent) {
+        let inner = &self.inner;
+        let now = monotonic_ns() as i64;
+        match event {
+            MeshEvent::Listening { addresses } => {
+                tracing::info!(?addresses, "listening");
+                inner.notify(Notice::Status);
+            }
+            MeshEvent::PeerConnected { peer, address, path } => {
+                lock(&inner.peers).entry(peer).or_default().connection = Some((address, path));
+                lock(&inner.session).handle_connected(now, peer);
+            }
+            MeshEvent::PathChanged { peer, address, path } => {
+                lock(&inner.peers).entry(peer).or_default().connection = Some((address, path));
+                inner.notify(Notice::Peers);
+            }
+            MeshEvent::PeerDisconnected { peer, reason } => {
+                tracing::info!(%peer, %reason, "a connection ended");
+                if let Some(view) = lock(&inner.peers).get_mut(&peer) {
+                    view.connection = None;
+                }
+                lock(&inner.session).handle_disconnected(&peer);
+            }
+            MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
+                let handled = lock(&inner.session).handle_frame(now, &peer, &bytes);
+                if let Err(error) = handled {
+                    tracing::warn!(%peer, %error, "a control frame was refused");
+                }
+            }
+            MeshEvent::Message { peer, channel: Channel::Project, bytes } => {
+                if lock(&inner.session).is_member(&peer)
+                    && let Some(key) = PeerKey::from_name(&peer.to_string())
+                {
+                    inner.project.message(key, bytes.to_vec());
+                }
+            }
+            MeshEvent::Warning(text) => inner.warn(&text),
+        }
+        inner.pump();
+    }
+
+    async fn handle_project(&mut self, event: project::Event) {
+        match event {
+            // Sent from the project thread itself.
+            project::Event::Send { .. } => {}
+            project::Event::Changed(addresses) => {
+                if addresses.iter().any(|address| address.starts_with("/mixer/strip") || address == "/") {
+                    self.inner.apply_strips().await;
+                }
+                self.inner.notify(Notice::Project(addresses));
+            }
+            project::Event::Quarantined { member, reason } => {
+                self.inner.warn(&format!("{} sent changes that no honest node makes ({reason}); it is kept out for an hour", member.name()));
+                if let Ok(peer) = member.name().parse::<PeerId>() {
+                    self.inner.mesh.ban(peer, QUARANTINE_BAN);
+                    self.inner.mesh.disconnect(peer, reason);
+                }
+            }
+            project::Event::Warning(text) => self.inner.warn(&text),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let inner = &self.inner;
+        let now = monotonic_ns() as i64;
+        {
+            let mut session = lock(&inner.session);
+            let members: Vec<PeerId> = session.members().map(|(peer, _)| *peer).collect();
+            for peer in members {
+                if let Some(offset) = inner.media.clock_offset_ns(&peer) {
+                    session.handle_clock(now, &peer, offset);
+                }
+            }
+            session.handle_deadline(now);
+            inner.media.set_session_offset(session.timebase().offset_ns);
+        }
+        inner.pump();
+        if self.ticks.is_multiple_of(TIMELINE_TICKS) {
+            inner.update_timeline();
+        }
+        self.follow_device();
+        while let Some(report) = lock(&self.inner.rig).poll_report() {
+            tracing::debug!(?report, "engine");
+        }
+        self.follow_link(now);
+    }
+
+    fn follow_device(&mut self) {
+        loop {
+            let polled = lock(&self.inner.rig).poll_device();
+            let Some((event, rewired)) = polled else { return };
+            match event {
+                DeviceEvent::Lost(reason) => self.inner.warn(&reason.to_string()),
+                DeviceEvent::RateChanged { rate_hz } => {
+                    self.inner.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
+                }
+                DeviceEvent::ReopenFailed { error, retry_ms } => {
+                    tracing::info!(%error, retry_ms, "the audio device is still not there");
+                }
+                DeviceEvent::Reopened { info, .. } => {
+                    self.inner.warn(&format!("sound is back on {} ({})", info.device, info.host));
+                }
+                DeviceEvent::PeriodChanged { period_frames } => tracing::info!(period_frames, "the device changed its period"),
+                DeviceEvent::Xruns { new, total } => tracing::debug!(new, total, "the device missed deadlines"),
+            }
+            if let Some(rewired) = rewired {
+                self.inner.rewire(rewired);
+            }
+            self.inner.notify(Notice::Status);
+        }
+    }
+
+    fn read_meters(&mut self) {
+        let stats = lock(&self.inner.rig).stats();
+        let peers: Vec<PeerId> = lock(&self.inner.session).members().map(|(peer, _)| *peer).collect();
+        let meters = peers
+            .into_iter()
+            .filter_map(|peer| Some((peer, self.inner.media.report(&peer)?.source.meter())))
+            .collect();
+        lock(&self.inner.levels).update(stats.input_meter(), stats.output_meter(), meters);
+    }
+
+    #[cfg(feature = "devices")]
+    fn follow_link(&mut self, now: i64) {
+        let inner = self.inner.clone();
+        let Some(link) = inner.link.as_ref() else { return };
+        let (register, timebase, standing) = {
+            let session = lock(&inner.session);
+            let peers = lock(&inner.peers);
+            let on_lan = peers.iter().filter(|(_, view)| {
+                view.member && matches!(view.connection, Some((_, PathKind::Lan)))
+            });
+            let standing = Standing {
+                leads: session.acts_for(on_lan.map(|(peer, _)| peer)),
+                in_company: session.members().next().is_some(),
+            };
+            (session.beat(), session.timebase(), standing)
+        };
+        let state = link.state();
+        let reading = LinkReading {
+            peers: state.peers,
+            tempo_bpm: state.tempo_bpm,
+            beat: link.timeline().beat_at(now.unsigned_abs()),
+            playing: state.playing,
+        };
+        let session_now = timebase.session_at(now);
+        for action in self.bridge.tick(session_now, &register, &reading, standing) {
+            tracing::debug!(?action, "Link bridge");
+            let host_now = monotonic_ns();
+            let done = match action {
+                Action::SetLinkTempo(bpm) => link.set_tempo(bpm, host_now),
+                Action::ForceLinkBeat(beat) => link.set_timeline(crate::device::link::LinkTimeline {
+                    tempo_bpm: register.tempo_bpm,
+                    beat,
+                    host_time_ns: now.unsigned_abs(),
+                }),
+                Action::SetLinkPlaying(playing) => {
+                    link.set_playing(playing, host_now);
+                    Ok(())
+                }
+                Action::TakeTempo(bpm) => {
+                    inner.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                    Ok(())
+                }
+                Action::TakeBeat(beat) => {
+                    inner.change_beat(|register, at, author| {
+                        // The reading is a few microseconds old by now.
+                        let aged = beat + (at - session_now) as f64 * register.tempo_bpm / 60e9;
+                        register.with_beat_at(aged, at, author)
+                    });
+                    Ok(())
+                }
+                Action::TakePlaying(playing) => {
+                    inner.change_beat(|beat, at, author| beat.with_playing(playing, at, author));
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "Link did not take a change");
+            }
+        }
+    }
+
+    #[cfg(not(feature = "devices"))]
+    fn follow_link(&mut self, _now: i64) {}
+}

@@ -1,0 +1,49 @@
+//! Levels for people to look at.
+//!
+//! Reading a level from the engine begins a new measurement, so only one reader may do it: the node reads at a
+//! fixed pace and everybody else looks at the copy here.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use engine::Meter;
+use transport::PeerId;
+
+/// Time between two readings: 30 a second, as fast as a page draws.
+pub const METER_INTERVAL: std::time::Duration = std::time::Duration::from_millis(33);
+/// Readings over which [`Levels::input_peak`] and [`Levels::output_peak`] look back: one second.
+const RECENT: usize = 30;
+
+/// The latest readings.
+#[derive(Debug, Default)]
+pub struct Levels {
+    /// What this player plays.
+    pub input: Meter,
+    /// What this player hears.
+    pub output: Meter,
+    /// What comes from each member.
+    pub peers: BTreeMap<PeerId, Meter>,
+    recent: VecDeque<(f32, f32)>,
+}
+
+impl Levels {
+    /// Takes one reading.
+    pub fn update(&mut self, input: Meter, output: Meter, peers: BTreeMap<PeerId, Meter>) {
+        self.input = input;
+        self.output = output;
+        self.peers = peers;
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((input.peak, output.peak));
+    }
+
+    /// Highest input sample of the last second, full scale being 1.
+    pub fn input_peak(&self) -> f32 {
+        self.recent.iter().map(|(input, _)| *input).fold(0.0, f32::max)
+    }
+
+    /// Highest output sample of the last second, full scale being 1.
+    pub fn output_peak(&self) -> f32 {
+        self.recent.iter().map(|(_, output)| *output).fold(0.0, f32::max)
+    }
+}

@@ -1,0 +1,370 @@
+//! One running node: everything put together.
+//!
+//! [`Node::start`] opens the device, starts the network, media and project threads, serves the control
+//! interface, and runs the *brain*: the loop that carries events between them and the session value. Nothing is
+//! decided here that one of the values could decide.
+
+mod backend;
+mod brain;
+mod meters;
+mod midi_hub;
+mod network;
+mod rig;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crdt::{Config as ProjectConfig, PeerKey};
+use ed25519_dalek::SigningKey;
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    task::JoinHandle,
+};
+use transport::{Keypair, Multiaddr, PeerId, driver};
+
+use self::{
+    backend::NodeBackend,
+    brain::{Brain, Inner},
+    meters::Levels,
+    midi_hub::MidiHub,
+    network::Network,
+    rig::Rig,
+};
+use crate::{
+    cli::{Event, Ready},
+    codec::Codec,
+    control::{self, LogBuffer, Token},
+    device::{AudioCallback, DeviceConfig, Opened, monotonic_ns},
+    media,
+    project,
+    session::{Identity, Session, beat::DEFAULT_TEMPO_BPM},
+};
+
+pub use network::NetworkError;
+pub use rig::RigError;
+
+/// Notices that a slow reader may be behind before it is sent the whole state again.
+const NOTICES: usize = 256;
+/// Lines for the terminal that may wait; more are dropped.
+const TERMINAL_EVENTS: usize = 64;
+/// How long the mesh may take to find out at which addresses it listens.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Puts something between the device and the engine; the demo's bandmates play a clip there.
+pub type Wrap = Box<dyn Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send>;
+
+/// What a node runs with.
+pub struct Settings {
+    /// The musician's name.
+    pub name: String,
+    /// The session's name.
+    pub session: String,
+    /// Seed of the Ed25519 identity.
+    pub identity_seed: [u8; 32],
+    /// The project database.
+    pub project_file: PathBuf,
+    /// UDP address to listen at; another free port is taken if this one is in use.
+    pub listen: SocketAddr,
+    /// Control interface; `None` serves none.
+    pub control: Option<ControlSettings>,
+    /// Audio device.
+    pub device: DeviceConfig,
+    /// How audio is sent.
+    pub codec: Codec,
+    /// Peers to dial.
+    pub peers: Vec<Multiaddr>,
+    /// Dial only `peers`.
+    pub pin_peers: bool,
+    /// Find peers on the LAN.
+    pub mdns: bool,
+    /// Join Ableton Link.
+    pub link: bool,
+    /// Open the system's MIDI ports.
+    pub midi: bool,
+    /// Between device and engine.
+    pub wrap: Option<Wrap>,
+}
+
+/// How the control interface is served.
+pub struct ControlSettings {
+    /// Where.
+    pub address: SocketAddr,
+    /// What opens it.
+    pub token: Token,
+    /// Where the token is kept, for the ready line.
+    pub token_file: PathBuf,
+    /// The log to show.
+    pub logs: LogBuffer,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The identity's key.
+    #[error("the node's identity is not an Ed25519 key; restore identity.key from a copy, or delete it to become a new member")]
+    Identity,
+    /// The audio device or engine.
+    #[error(transparent)]
+    Rig(#[from] RigError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The project database.
+    #[error(transparent)]
+    Project(#[from] project::OpenError),
+    /// The control interface.
+    #[error(transparent)]
+    Control(#[from] control::StartError),
+    /// A thread.
+    #[error("no thread for media ({0}); close other programs or raise `ulimit -u`")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    inner: Arc<Inner>,
+    ready: Ready,
+    server: Option<control::Server>,
+    media: media::Running,
+    project: project::Running,
+    network: Network,
+    brain: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Node {
+    /// Starts a node; when this returns it can be reached and heard.
+    ///
+    /// # Errors
+    /// [`StartError`], whose text says what to do.
+    pub async fn start(mut settings: Settings) -> Result<Self, StartError> {
+        let keypair = Keypair::ed25519_from_bytes(settings.identity_seed).map_err(|_| StartError::Identity)?;
+        let me = keypair.public().to_peer_id();
+        let tag = session_tag(&settings.session);
+        let (terminal, events) = mpsc::channel(TERMINAL_EVENTS);
+        let mut warnings = Vec::new();
+
+        let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
+        let ssrc: u32 = rand::random();
+        let (rig, wiring) = Rig::start(settings.device.clone(), settings.codec, ssrc, None, wrap)?;
+        warnings.extend(rig.info().notes);
+        warnings.extend(wiring.note.clone());
+
+        let (network, mesh, mut mesh_events) = Network::start(driver::Config {
+            keypair,
+            listen: settings.listen,
+            fallback_to_any_port: true,
+            session_tag: tag,
+            services: "audio,midi,project".into(),
+            mdns: settings.mdns,
+            peers: settings.peers.clone(),
+            pin_peers: settings.pin_peers,
+            agent: format!("bandmesh/{}", env!("CARGO_PKG_VERSION")),
+        })
+        .await?;
+        let table = mesh.media();
+
+        let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings) };
+        let media = media::start(table.clone(), Box::new(hub), rand::random())?;
+        let receive = media.media.clone();
+        let answer = table.clone();
+        table.set_receiver(Arc::new(move |peer, datagram| {
+            receive.handle_datagram(&peer, &datagram);
+            while let Some(reply) = receive.poll_clock(&peer) {
+                media::Datagrams::send(&answer, &peer, reply);
+            }
+        }));
+
+        let (project_events, from_project) = mpsc::channel(NOTICES);
+        let config = ProjectConfig {
+            signing_key: SigningKey::from_bytes(&settings.identity_seed),
+            session: settings.session.clone(),
+            seed: rand::random(),
+        };
+        let to_mesh = mesh.clone();
+        let (project, notes) = project::start(&settings.project_file, config, move |event| match event {
+            project::Event::Send { peer, bytes } => brain::send_project(&to_mesh, peer, bytes),
+            other => {
+                if project_events.try_send(other).is_err() {
+                    tracing::warn!("the node is too busy to follow the project; pages may show old values");
+                }
+            }
+        })?;
+        warnings.extend(notes);
+
+        let tempo = stored_tempo(&project.handle).await;
+        let now = monotonic_ns() as i64;
+        let session = Session::new(
+            Identity {
+                peer: me,
+                author: author_number(&me),
+                name: settings.name.clone(),
+                session: settings.session.clone(),
+                incarnation: rand::random(),
+                timebase: rand::random(),
+                stream: wiring.capture.info,
+            },
+            now,
+            tempo,
+        );
+
+        #[cfg(feature = "devices")]
+        let link = if settings.link { open_link(tempo, &mut warnings) } else { None };
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let inner = Arc::new(Inner {
+            me,
+            my_key: PeerKey::from_name(&me.to_string()),
+            name: settings.name.clone(),
+            session_name: settings.session.clone(),
+            session_id: hex(&tag),
+            started: Instant::now(),
+            session: Mutex::new(session),
+            rig: Mutex::new(rig),
+            media: media.media.clone(),
+            mesh: mesh.clone(),
+            project: project.handle.clone(),
+            #[cfg(feature = "devices")]
+            link,
+            peers: Mutex::new(BTreeMap::new()),
+            levels: Mutex::new(Levels::default()),
+            warnings: Mutex::new(warnings),
+            notices: broadcast::channel(NOTICES).0,
+            terminal,
+        });
+        inner.rewire(wiring);
+        inner.introduce_myself();
+
+        let (stop, stopping) = watch::channel(false);
+        let first = tokio::time::timeout(LISTEN_TIMEOUT, mesh_events.recv()).await.ok().flatten();
+        let mut brain = Brain::new(inner.clone(), mesh_events, from_project);
+        if let Some(event) = first {
+            brain.handle_mesh(event);
+        }
+        let brain = tokio::spawn(brain.run(stopping));
+
+        let mut server = None;
+        let mut ready = Ready {
+            peer_id: me.to_string(),
+            name: settings.name,
+            http: String::new(),
+            listen: mesh.listen_addresses().iter().map(ToString::to_string).collect(),
+            session: settings.session,
+            token_file: PathBuf::new(),
+            page_url: String::new(),
+        };
+        if let Some(control) = settings.control {
+            let config = control::Config { address: control.address, token: control.token, logs: control.logs };
+            let started = control::start(config, Arc::new(NodeBackend(inner.clone()))).await?;
+            if let Some(warning) = started.warning() {
+                inner.warn(warning);
+            }
+            ready.http = started.url();
+            ready.page_url = started.page_url();
+            ready.token_file = control.token_file;
+            server = Some(started);
+        }
+        Ok(Self { inner, ready, server, media, project, network, brain, stop, events })
+    }
+
+    /// What the ready line says.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The next thing for the terminal; `None` when the node has ended.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Session time and beat as audio code needs them: beats at a host time, and tempo.
+    pub fn beat_clock(&self) -> impl Fn() -> (f64, f64, bool) + Send + Sync + use<> {
+        let inner = self.inner.clone();
+        move || inner.beat_now()
+    }
+
+    /// Leaves the session politely and saves; takes under two seconds.
+    pub async fn stop(self) {
+        self.inner.leave();
+        let Self { server, media, project, network, brain, stop, .. } = self;
+        // The brain ends first, so that nothing new begins; then everything closes side by side.
+        let _ = stop.send(true);
+        drop(brain.await);
+        let control = async {
+            if let Some(server) = server {
+                server.shutdown().await;
+            }
+        };
+        let blocking = tokio::task::spawn_blocking(move || {
+            project.stop();
+            media.stop();
+        });
+        let (_, _, _) = tokio::join!(control, network.stop(), blocking);
+    }
+}
+
+/// The session's name as the mesh compares it.
+pub fn session_tag(session: &str) -> [u8; 8] {
+    let digest = Sha256::digest(session.as_bytes());
+    let mut tag = [0; 8];
+    tag.copy_from_slice(digest.get(..8).unwrap_or(&[0; 8]));
+    tag
+}
+
+/// A number for `peer` that breaks ties between beat changes.
+fn author_number(peer: &PeerId) -> u64 {
+    let digest = Sha256::digest(peer.to_bytes());
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn stored_tempo(project: &project::Handle) -> f64 {
+    let value = project.read(Some("/transport/tempo_bpm".into())).await.ok().flatten();
+    value.and_then(|value| value.as_f64()).unwrap_or(DEFAULT_TEMPO_BPM)
+}
+
+#[cfg(feature = "devices")]
+fn system_midi(settings: &Settings) -> Option<crate::device::midi::MidiPorts> {
+    use crate::device::midi::{MidiConfig, open};
+    if !settings.midi {
+        return None;
+    }
+    match open(&MidiConfig { name: settings.device.jack_name.clone(), outputs: Vec::new() }) {
+        Ok(ports) => Some(ports),
+        Err(error) => {
+            // Machines without MIDI are common and no reason to bother anybody.
+            tracing::info!(%error, "no system MIDI");
+            None
+        }
+    }
+}
+
+#[cfg(not(feature = "devices"))]
+fn system_midi(_settings: &Settings) -> Option<crate::device::midi::MidiPorts> {
+    None
+}
+
+#[cfg(feature = "devices")]
+fn open_link(tempo_bpm: f64, warnings: &mut Vec<String>) -> Option<crate::device::link::Link> {
+    match crate::device::link::Link::new(tempo_bpm, 4.0) {
+        Ok(link) => {
+            link.enable(true);
+            Some(link)
+        }
+        Err(error) => {
+            warnings.push(format!("Ableton Link is off: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The network on a thread of its own.
+//!
+//! A control request or a merge may keep the other runtime busy for milliseconds; packets may not wait for
+//! it. So the mesh, quinn and the receive path of media run on one thread with a single-threaded runtime, at
+//! realtime priority where the system permits it.
+
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use transport::{
+    PeerId,
+    driver::{self, Config, Events, MediaTable, Mesh, StartError, SystemNet},
+};
+
+use crate::{device::use_realtime_priority, media::Datagrams};
+
+/// Priority asked for the network thread: under the media thread that feeds it.
+const PRIORITY: i32 = 50;
+/// How long the mesh may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The mesh refused.
+    #[error(transparent)]
+    Mesh(#[from] StartError),
+    /// No thread or runtime.
+    #[error("no thread for the network ({0}); close other programs or raise `ulimit -u`")]
+    Thread(#[from] std::io::Error),
+    /// No answer.
+    #[error("the network did not start within {} s; look at the log", START_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// The running network thread.
+pub struct Network {
+    stop: Arc<Notify>,
+    thread: JoinHandle<()>,
+}
+
+impl Network {
+    /// Starts the mesh on a new thread.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn start(config: Config) -> Result<(Self, Mesh, Events), NetworkError> {
+        let stop = Arc::new(Notify::new());
+        let stopping = stop.clone();
+        let (started, outcome) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("network".into()).spawn(move || {
+            if let Err(error) = use_realtime_priority(PRIORITY) {
+                tracing::debug!(%error, "the network thread runs without realtime priority");
+            }
+            runtime.block_on(async {
+                match driver::start(config, Arc::new(SystemNet)) {
+                    Err(error) => drop(started.send(Err(error))),
+                    Ok((mesh, events)) => {
+                        drop(started.send(Ok((mesh.clone(), events))));
+                        stopping.notified().await;
+                        mesh.shutdown().await;
+                    }
+                }
+            });
+        })?;
+        let outcome = tokio::time::timeout(START_TIMEOUT, outcome).await.map_err(|_| NetworkError::Timeout)?;
+        let (mesh, events) = outcome.map_err(|_| NetworkError::Timeout)??;
+        Ok((Self { stop, thread }, mesh, events))
+    }
+
+    /// Closes all connections politely and ends the thread.
+    pub async fn stop(self) {
+        self.stop.notify_one();
+        let thread = self.thread;
+        drop(tokio::task::spawn_blocking(move || thread.join()).await);
+    }
+}
+
+impl Datagrams for MediaTable {
+    fn send(&self, peer: &PeerId, datagram: Bytes) {
+        // A member without a connection is about to be noticed by the session; its audio is lost either way.
+        if let Err(error) = MediaTable::send(self, peer, datagram) {
+            tracing::trace!(%peer, %error, "a media datagram was not sent");
+        }
+    }
+
+    fn max_datagram(&self, peer: &PeerId) -> Option<usize> {
+        MediaTable::max_datagram(self, peer)
+    }
+}

@@ -1,0 +1,326 @@
+//! The player's rig: audio device, engine, and what is plugged into it.
+//!
+//! The device may come and go (a cable, a JACK restart, another rate), and with it the engine; the members and
+//! their faders stay. The rig remembers who is plugged in and plugs everybody into the new engine.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{Receiver, channel},
+};
+
+use engine::{
+    Command, Engine, EngineStats, Handle, HostTime, MidiWriter, Monitor, Report, SourceConfig, SourceId, SourceWriter,
+    Strip, StripId, Timeline,
+};
+use std::sync::Arc;
+use transport::PeerId;
+
+use crate::{
+    codec::Codec,
+    device::{Audio, AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, MAX_PERIOD_FRAMES, Opened},
+    media::{Capture, announce},
+    session::message::StreamInfo,
+};
+
+/// Members that can be heard at once, the player's own instrument included.
+const MAX_SOURCES: usize = 32;
+/// The player's own instrument.
+const OWN_INSTRUMENT: SourceId = SourceId(0);
+/// How long an engine may take to be built when a device opens.
+const ENGINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why there is no sound.
+#[derive(Debug, thiserror::Error)]
+pub enum RigError {
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The engine.
+    #[error("the audio engine could not be built for this device: {0}")]
+    Engine(String),
+}
+
+/// What feeds one member's sound and notes into the engine.
+pub struct Plug {
+    /// Where decoded audio goes.
+    pub writer: SourceWriter,
+    /// Where notes go; `None` when no instrument could be had.
+    pub instrument: Option<MidiWriter>,
+}
+
+/// A new engine is running: media must be told.
+pub struct Rewired {
+    /// The capture side, and how it is announced.
+    pub capture: Capture,
+    /// A remark for the user about the announcement.
+    pub note: Option<String>,
+    /// The player's own instrument.
+    pub own_instrument: Option<MidiWriter>,
+    /// A new plug for each member.
+    pub plugs: Vec<(PeerId, Plug)>,
+}
+
+/// Device, engine and members.
+pub struct Rig {
+    audio: Arc<Audio>,
+    engines: Receiver<Result<(Handle, Opened), String>>,
+    handle: Handle,
+    codec: Codec,
+    ssrc: u32,
+    members: BTreeMap<PeerId, Member>,
+    next_source: u32,
+    timeline: Option<Timeline>,
+    metronome: engine::Metronome,
+}
+
+struct Member {
+    source: SourceId,
+    stream: StreamInfo,
+    strip: Strip,
+    monitor: Monitor,
+}
+
+impl Rig {
+    /// Opens the device and builds the engine for it. `wrap` may put something between the device and the engine
+    /// (the demo's bandmates play a clip there).
+    ///
+    /// # Errors
+    /// [`RigError`].
+    pub fn start(
+        device: DeviceConfig,
+        codec: Codec,
+        ssrc: u32,
+        soundfont: Option<Vec<u8>>,
+        wrap: impl Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send + 'static,
+    ) -> Result<(Self, Rewired), RigError> {
+        let (built, engines) = channel();
+        let audio = Audio::start(device, move |opened| {
+            let (callback, result) = build(opened, soundfont.clone());
+            // The rig holds the other end for as long as the device runs.
+            let _ = built.send(result.map(|handle| (handle, *opened)));
+            wrap(callback, opened)
+        })?;
+        let (handle, opened) = wait_for_engine(&engines)?;
+        let mut rig = Self {
+            audio: Arc::new(audio),
+            engines,
+            handle,
+            codec,
+            ssrc,
+            members: BTreeMap::new(),
+            next_source: OWN_INSTRUMENT.0 + 1,
+            timeline: None,
+            metronome: engine::Metronome { on: false, gain_db: -6.0 },
+        };
+        let rewired = rig.rewire(&opened)?;
+        Ok((rig, rewired))
+    }
+
+    /// What is open.
+    pub fn info(&self) -> DeviceInfo {
+        self.audio.info()
+    }
+
+    /// The device, for its numbers and its MIDI ports.
+    pub fn audio(&self) -> Arc<Audio> {
+        self.audio.clone()
+    }
+
+    /// The engine's numbers.
+    pub fn stats(&self) -> Arc<EngineStats> {
+        self.handle.stats()
+    }
+
+    /// What the device did since the last call, and the new wiring when the engine had to be rebuilt.
+    pub fn poll_device(&mut self) -> Option<(DeviceEvent, Option<Rewired>)> {
+        let event = self.audio.poll_event()?;
+        let mut rewired = None;
+        if let DeviceEvent::Reopened { rebuilt: true, .. } = &event {
+            match self.replace_engine() {
+                Ok(wiring) => rewired = Some(wiring),
+                Err(error) => tracing::error!(%error, "the reopened device has no engine"),
+            }
+        }
+        Some((event, rewired))
+    }
+
+    /// What the engine reports; also takes back memory it no longer needs. Call ten times a second.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.handle.poll_report()
+    }
+
+    /// Plugs a member in.
+    ///
+    /// # Errors
+    /// [`RigError::Engine`] when the stream cannot be played.
+    pub fn add(&mut self, peer: PeerId, stream: StreamInfo) -> Result<Plug, RigError> {
+        let source = SourceId(self.next_source);
+        self.next_source += 1;
+        let previous = self.members.remove(&peer);
+        let (strip, monitor) = previous.map_or((Strip::default(), Monitor::default()), |member| {
+            self.unplug(member.source);
+            (member.strip, member.monitor)
+        });
+        let plug = self.plug(source, &stream)?;
+        self.members.insert(peer, Member { source, stream, strip, monitor });
+        self.apply_faders(&peer);
+        Ok(plug)
+    }
+
+    /// Unplugs a member.
+    pub fn remove(&mut self, peer: &PeerId) {
+        if let Some(member) = self.members.remove(peer) {
+            self.unplug(member.source);
+        }
+    }
+
+    /// The shared mix of a member.
+    pub fn set_strip(&mut self, peer: &PeerId, strip: Strip) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.strip = strip;
+            self.apply_faders(peer);
+        }
+    }
+
+    /// The shared mix of this player.
+    pub fn set_own_strip(&mut self, strip: Strip) {
+        self.send(Command::SetStrip(StripId::Own, strip));
+    }
+
+    /// My own level of a member.
+    pub fn set_monitor(&mut self, peer: &PeerId, monitor: Monitor) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.monitor = monitor;
+            self.apply_faders(peer);
+        }
+    }
+
+    /// The tempo and beat that the metronome follows.
+    pub fn set_timeline(&mut self, timeline: Timeline) {
+        self.timeline = Some(timeline);
+        self.send(Command::SetTimeline(timeline));
+    }
+
+    /// The click in this player's own ears.
+    pub fn set_metronome(&mut self, on: bool) {
+        self.metronome.on = on;
+        self.send(Command::SetMetronome(self.metronome));
+    }
+
+    /// Whether the click is on.
+    pub fn metronome(&self) -> bool {
+        self.metronome.on
+    }
+
+    fn replace_engine(&mut self) -> Result<Rewired, RigError> {
+        let (handle, opened) = wait_for_engine(&self.engines)?;
+        self.handle = handle;
+        self.rewire(&opened)
+    }
+
+    fn rewire(&mut self, opened: &Opened) -> Result<Rewired, RigError> {
+        let tap = self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
+        let (info, note) =
+            announce(self.codec, self.ssrc, opened.rate_hz, opened.period_frames, opened.input_channels);
+        let capture = Capture {
+            tap,
+            info,
+            rate_hz: opened.rate_hz,
+            period_frames: opened.period_frames,
+        };
+        let own_instrument = self.instrument(OWN_INSTRUMENT);
+        let members: Vec<(PeerId, SourceId, StreamInfo)> =
+            self.members.iter().map(|(peer, member)| (*peer, member.source, member.stream)).collect();
+        let mut plugs = Vec::new();
+        for (peer, source, stream) in members {
+            plugs.push((peer, self.plug(source, &stream)?));
+            self.apply_faders(&peer);
+        }
+        if let Some(timeline) = self.timeline {
+            self.send(Command::SetTimeline(timeline));
+        }
+        self.send(Command::SetMetronome(self.metronome));
+        Ok(Rewired { capture, note, own_instrument, plugs })
+    }
+
+    fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {
+        let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
+        let (writer, source) = self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
+        self.send(Command::AddSource(id, source));
+        Ok(Plug { writer, instrument: self.instrument(id) })
+    }
+
+    fn unplug(&mut self, id: SourceId) {
+        self.send(Command::RemoveSource(id));
+        self.send(Command::RemoveInstrument(id));
+    }
+
+    fn instrument(&mut self, id: SourceId) -> Option<MidiWriter> {
+        match self.handle.instrument() {
+            Ok((writer, instrument)) => {
+                self.send(Command::AddInstrument(id, instrument));
+                Some(writer)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no instrument for this player's notes");
+                None
+            }
+        }
+    }
+
+    fn apply_faders(&mut self, peer: &PeerId) {
+        if let Some(member) = self.members.get(peer) {
+            let (id, strip, monitor) = (StripId::Source(member.source), member.strip, member.monitor);
+            self.send(Command::SetStrip(id, strip));
+            self.send(Command::SetMonitor(id, monitor));
+        }
+    }
+
+    fn send(&mut self, command: Command) {
+        if self.handle.send(command).is_err() {
+            tracing::warn!("the audio engine takes no commands; is the device stuck?");
+        }
+    }
+}
+
+/// The engine as the device sees it.
+struct EngineCallback(Engine);
+
+impl AudioCallback for EngineCallback {
+    fn process(&mut self, input: &[f32], output: &mut [f32], host_time_ns: u64) {
+        self.0.process(input, output, HostTime(host_time_ns));
+    }
+}
+
+/// What plays when no engine could be built: nothing.
+struct Silence;
+
+impl AudioCallback for Silence {
+    fn process(&mut self, _input: &[f32], output: &mut [f32], _host_time_ns: u64) {
+        output.fill(0.0);
+    }
+}
+
+fn build(opened: &Opened, soundfont: Option<Vec<u8>>) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
+    let config = engine::Config {
+        input_channels: opened.input_channels,
+        max_sources: MAX_SOURCES,
+        soundfont,
+        ..engine::Config::new(opened.rate_hz, opened.max_period_frames.min(MAX_PERIOD_FRAMES))
+    };
+    match engine::engine(config) {
+        Ok((engine, handle)) => (Box::new(EngineCallback(engine)), Ok(handle)),
+        Err(error) => (Box::new(Silence), Err(error.to_string())),
+    }
+}
+
+fn wait_for_engine(
+    engines: &Receiver<Result<(Handle, Opened), String>>,
+) -> Result<(Handle, Opened), RigError> {
+    let mut latest = engines.recv_timeout(ENGINE_TIMEOUT).map_err(|error| RigError::Engine(error.to_string()))?;
+    // A device that reopened twice has built two; the last one plays.
+    while let Ok(newer) = engines.try_recv() {
+        latest = newer;
+    }
+    latest.map_err(RigError::Engine)
+}

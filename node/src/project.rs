@@ -1,0 +1,332 @@
+//! The shared project on a thread of its own.
+//!
+//! Merging a colleague's hour of edits may take many milliseconds, and making an edit durable waits for the
+//! disk; neither may hold up a packet or an HTTP answer. So one thread owns the [`crdt::Project`] value, a
+//! second (the committer in `crdt::storage`) writes to disk, and everybody else sends requests to the first
+//! through a bounded queue.
+//!
+//! Queue policy: requests from this machine wait for room (they are few and their senders can wait);
+//! messages from peers are dropped when it is full, which the project's own digests repair within seconds.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crdt::{
+    Command, CommandError, Config, Outcome, Output, PeerKey, Project,
+    storage::{BatchId, Committer, Store, StoreError},
+};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// Requests that may wait for the project thread.
+const QUEUE: usize = 1024;
+/// How long a caller waits for the project thread before it gets [`Unavailable`].
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the project thread tells the node.
+#[derive(Debug)]
+pub enum Event {
+    /// Send these bytes to that member on the project channel; may be dropped.
+    Send { peer: PeerKey, bytes: Vec<u8> },
+    /// These addresses have other values now.
+    Changed(Vec<String>),
+    /// That member sent changes no honest node makes.
+    Quarantined { member: PeerKey, reason: String },
+    /// Something a person should read.
+    Warning(String),
+}
+
+/// The project thread is gone or does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the project does not answer; look at the log for the reason and restart the node")]
+pub struct Unavailable;
+
+/// Why the project could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread.
+    #[error("no thread for the project ({0}); close other programs or raise `ulimit -u`")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why commands were not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// A command is wrong; nothing was applied.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Applied in memory and sent to the band, but the disk refused it.
+    #[error("the edit could not be saved: {0}; free some disk space, it is kept in memory and by the other members")]
+    NotSaved(String),
+    /// No answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// What became of a list of commands.
+#[derive(Clone, Debug)]
+pub struct Edited {
+    /// One result per command.
+    pub results: Vec<Outcome>,
+    /// The project's state after them.
+    pub heads_hash: String,
+    /// Whether they are on disk.
+    pub durable: bool,
+}
+
+/// The project's state in a few words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Equal on two nodes exactly when their projects are equal.
+    pub heads_hash: String,
+    /// Changes in all documents.
+    pub changes: u64,
+    /// Whether everything is on disk.
+    pub saved: bool,
+}
+
+/// A handle on the project thread; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    requests: SyncSender<Request>,
+    summary: Arc<Mutex<Summary>>,
+}
+
+enum Request {
+    Edit { commands: Vec<Command>, wait: bool, reply: Reply },
+    Read { address: Option<String>, reply: oneshot::Sender<Option<Value>> },
+    Connected(PeerKey),
+    Disconnected(PeerKey),
+    Message(PeerKey, Vec<u8>),
+    Stored(BatchId, Result<(), String>),
+    Stop,
+}
+
+/// The running project thread.
+pub struct Running {
+    /// The way to talk to it.
+    pub handle: Handle,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// Opens the project database at `path` and starts the thread. `events` is called on the project thread and
+/// must not block. The second result says in sentences what was done about a damaged database.
+///
+/// # Errors
+/// [`OpenError`], for instance when another node uses the database.
+pub fn start(
+    path: &Path,
+    config: Config,
+    events: impl FnMut(Event) + Send + 'static,
+) -> Result<(Running, Vec<String>), OpenError> {
+    let (store, loaded) = Store::open(path)?;
+    let notes = loaded.notes.clone();
+    let (requests, queue) = sync_channel(QUEUE);
+    let stored = requests.clone();
+    let committer = Committer::start(store, move |batch, result| {
+        // The project thread outlives the committer; a closed queue means both are stopping.
+        let _ = stored.send(Request::Stored(batch, result));
+    })?;
+    let project = Project::new(config, loaded);
+    let summary = Arc::new(Mutex::new(summarise(&project)));
+    let handle = Handle { requests, summary: summary.clone() };
+    let actor = Actor { project, committer, summary, events, waiting: BTreeMap::new(), answers: vec![] };
+    let thread = std::thread::Builder::new()
+        .name("project".into())
+        .spawn(move || actor.run(queue))?;
+    Ok((Running { handle, thread }, notes))
+}
+
+impl Running {
+    /// Saves everything and ends the thread.
+    pub fn stop(self) {
+        let _ = self.handle.requests.send(Request::Stop);
+        let _ = self.thread.join();
+    }
+}
+
+impl Handle {
+    /// Carries out `commands`, all or none. With `wait` the answer comes once they are on disk.
+    ///
+    /// # Errors
+    /// [`EditError`].
+    pub async fn edit(&self, commands: Vec<Command>, wait: bool) -> Result<Edited, EditError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Edit { commands, wait, reply })?;
+        tokio::time::timeout(ANSWER_TIMEOUT, answer)
+            .await
+            .map_err(|_| Unavailable)?
+            .map_err(|_| Unavailable)?
+    }
+
+    /// Carries out `commands` without waiting for any result; for what the node itself notes down.
+    pub fn note(&self, commands: Vec<Command>) {
+        let (reply, _) = oneshot::channel();
+        if self.request(Request::Edit { commands, wait: false, reply }).is_err() {
+            tracing::warn!("the project queue is full; an edit of the node's own was dropped");
+        }
+    }
+
+    /// The whole project, or the node at `address`; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn read(&self, address: Option<String>) -> Result<Option<Value>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Read { address, reply })?;
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| Unavailable)?.map_err(|_| Unavailable)
+    }
+
+    /// A member is here.
+    pub fn connected(&self, peer: PeerKey) {
+        let _ = self.request(Request::Connected(peer));
+    }
+
+    /// A member is gone.
+    pub fn disconnected(&self, peer: PeerKey) {
+        let _ = self.request(Request::Disconnected(peer));
+    }
+
+    /// A project frame from a member. Dropped when the queue is full.
+    pub fn message(&self, peer: PeerKey, bytes: Vec<u8>) {
+        if let Err(TrySendError::Full(_)) = self.requests.try_send(Request::Message(peer, bytes)) {
+            tracing::debug!("project queue full, a frame was dropped; digests will repair it");
+        }
+    }
+
+    /// The state in a few words, without waiting.
+    pub fn summary(&self) -> Summary {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn request(&self, request: Request) -> Result<(), Unavailable> {
+        self.requests.try_send(request).map_err(|_| Unavailable)
+    }
+}
+
+struct Actor<F> {
+    project: Project,
+    committer: Committer,
+    summary: Arc<Mutex<Summary>>,
+    events: F,
+    /// Answers that wait for their batch to be on disk.
+    waiting: BTreeMap<BatchId, Vec<(Reply, Edited)>>,
+    /// Answers that go out once the summary shows what they tell.
+    answers: Vec<(Reply, Result<Edited, EditError>)>,
+}
+
+type Reply = oneshot::Sender<Result<Edited, EditError>>;
+
+impl<F: FnMut(Event)> Actor<F> {
+    fn run(mut self, queue: Receiver<Request>) {
+        loop {
+            self.drain();
+            let now = unix_ms();
+            let wait = match self.project.poll_deadline() {
+                Some(at) => Duration::from_millis(at.saturating_sub(now).min(1_000)),
+                None => Duration::from_secs(1),
+            };
+            match queue.recv_timeout(wait) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(request) => self.handle(request),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.project.poll_deadline().is_some_and(|at| at <= unix_ms()) {
+                self.project.handle_deadline(unix_ms());
+            }
+        }
+        self.drain();
+        // From here on nobody listens, and the committer must not wait for room in the queue.
+        drop(queue);
+        self.committer.stop();
+    }
+
+    fn handle(&mut self, request: Request) {
+        let now = unix_ms();
+        match request {
+            Request::Edit { commands, wait, reply } => match self.project.command(now, &commands) {
+                Err(error) => self.answers.push((reply, Err(error.into()))),
+                Ok(receipt) => {
+                    let edited =
+                        Edited { results: receipt.results, heads_hash: self.project.heads_hash(), durable: false };
+                    match receipt.batch {
+                        Some(batch) if wait && !self.project.is_durable(batch) => {
+                            self.waiting.entry(batch).or_default().push((reply, edited));
+                        }
+                        // Nothing changed, so nothing has to be written.
+                        batch => {
+                            let durable = batch.is_none_or(|batch| self.project.is_durable(batch));
+                            self.answers.push((reply, Ok(Edited { durable, ..edited })));
+                        }
+                    }
+                }
+            },
+            Request::Read { address, reply } => {
+                let value = match address {
+                    None => Some(self.project.to_json()),
+                    Some(address) => self.project.node_json(&address),
+                };
+                drop(reply.send(value));
+            }
+            Request::Connected(peer) => self.project.handle_peer_connected(now, peer),
+            Request::Disconnected(peer) => self.project.handle_peer_disconnected(now, peer),
+            Request::Message(peer, bytes) => self.project.handle_message(now, peer, &bytes),
+            Request::Stored(batch, result) => {
+                for (reply, edited) in self.waiting.remove(&batch).unwrap_or_default() {
+                    let answer = match &result {
+                        Ok(()) => Ok(Edited { durable: true, ..edited }),
+                        Err(why) => Err(EditError::NotSaved(why.clone())),
+                    };
+                    self.answers.push((reply, answer));
+                }
+                self.project.handle_stored(now, batch, result);
+            }
+            Request::Stop => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.project.poll() {
+            match output {
+                Output::Send { peer, bytes } => (self.events)(Event::Send { peer, bytes }),
+                Output::Store(batch) => {
+                    if let Err(batch) = self.committer.submit(batch) {
+                        let why = "the writing thread has stopped".to_owned();
+                        self.project.handle_stored(unix_ms(), batch.id(), Err(why));
+                    }
+                }
+                Output::Changed { addresses } => (self.events)(Event::Changed(addresses)),
+                Output::Conflict { address, values, chosen } => {
+                    tracing::info!(%address, ?values, %chosen, "two members changed this at once; one value was chosen");
+                }
+                Output::Quarantined { member, reason } => (self.events)(Event::Quarantined { member, reason }),
+                Output::Warning(text) => (self.events)(Event::Warning(text)),
+            }
+        }
+        let summary = summarise(&self.project);
+        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+        for (reply, answer) in self.answers.drain(..) {
+            // Whoever asked may have given up by now.
+            drop(reply.send(answer));
+        }
+    }
+}
+
+fn summarise(project: &Project) -> Summary {
+    Summary { heads_hash: project.heads_hash(), changes: project.changes(), saved: project.saved() }
+}
+
+/// Milliseconds since 1970, for stamps that people read.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,152 @@
+//! Running a node as a program: from options to a node, and from signals to its end.
+
+mod browser;
+mod demo;
+mod machine;
+
+use std::{process, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use transport::Multiaddr;
+
+use crate::{
+    cli::{self, DataDir, Event, Exit, NodeFile, Options, RunningFile, announce},
+    codec::Codec,
+    control::LogBuffer,
+    device::{AudioChoice, DeviceConfig},
+    node::{ControlSettings, Node, Settings},
+};
+
+pub use demo::demo;
+pub use machine::LocalMachine;
+
+/// A polite end takes at most this long; after it the process ends anyway.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1_800);
+
+/// Runs a node until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// The [`Exit`] to print when the node cannot start.
+pub fn up(options: Options) -> Result<(), Exit> {
+    let logs = start_log();
+    runtime()?.block_on(async {
+        let (data_dir, settings) = prepare(&options, logs)?;
+        let node = Node::start(settings).await.map_err(|error| Exit::failure(&error.to_string()))?;
+        let running = introduce(&options, &data_dir, &node)?;
+        let outcome = follow(node, options.json).await;
+        drop(running);
+        outcome
+    })
+}
+
+/// Data directory and settings for `options`.
+fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Exit> {
+    let usage = |error: &dyn std::fmt::Display| Exit::usage(&error.to_string());
+    let choice: AudioChoice = options.audio.parse().map_err(|error| usage(&error))?;
+    let peers = options
+        .peers
+        .iter()
+        .map(|text| {
+            text.parse::<Multiaddr>().map_err(|error| {
+                Exit::usage(&format!("--peer {text:?} is no multiaddr ({error}); give for example /ip4/192.168.1.5/udp/7778/quic-v1"))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let data_dir = DataDir::open(&options.data_dir).map_err(|error| Exit::failure(&error.to_string()))?;
+    let secret = |error: cli::DataDirError| Exit::failure(&error.to_string());
+    let settings = Settings {
+        name: options.name.clone(),
+        session: options.session.clone(),
+        identity_seed: data_dir.identity_seed().map_err(secret)?,
+        project_file: data_dir.project_file(),
+        listen: options.listen,
+        control: Some(ControlSettings {
+            address: options.http,
+            token: data_dir.token().map_err(secret)?,
+            token_file: data_dir.token_file(),
+            logs,
+        }),
+        device: DeviceConfig {
+            choice,
+            rate_hz: options.rate_hz,
+            period_frames: options.period_frames,
+            jack_name: options.jack_name.clone(),
+        },
+        codec: match options.codec {
+            cli::Codec::Pcm24 => Codec::Pcm24,
+            cli::Codec::Opus => Codec::Opus,
+            // Every path this version connects over carries PCM, and nothing is faster.
+            cli::Codec::Pcm16 | cli::Codec::Auto => Codec::Pcm16,
+        },
+        peers,
+        pin_peers: options.pin_peers,
+        mdns: options.mdns && !options.pin_peers,
+        link: options.link,
+        midi: true,
+        wrap: None,
+    };
+    Ok((data_dir, settings))
+}
+
+/// Tells the world that the node runs: the ready line, `node.json`, the browser.
+fn introduce(options: &Options, data_dir: &DataDir, node: &Node) -> Result<RunningFile, Exit> {
+    let ready = node.ready().clone();
+    let file = NodeFile { pid: process::id(), http: ready.http.clone(), peer_id: ready.peer_id.clone() };
+    let running = data_dir.announce(&file).map_err(|error| Exit::failure(&error.to_string()))?;
+    if !options.headless && !options.json {
+        browser::open(&ready.page_url);
+    }
+    say(&Event::Ready(ready), options.json);
+    for message in &options.warnings {
+        say(&Event::Warning { message: message.clone() }, options.json);
+    }
+    Ok(running)
+}
+
+/// Prints what the node says until a signal comes, then stops it.
+async fn follow(mut node: Node, json: bool) -> Result<(), Exit> {
+    let failure = |error: std::io::Error| Exit::failure(&format!("cannot listen for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            event = node.next_event() => match event {
+                Some(event) => say(&event, json),
+                None => break,
+            },
+        }
+    }
+    if tokio::time::timeout(STOP_TIMEOUT, node.stop()).await.is_err() {
+        tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved");
+    }
+    say(&Event::Stopped, json);
+    Ok(())
+}
+
+fn say(event: &Event, json: bool) {
+    if let Err(error) = announce(event, json) {
+        // The terminal is gone; the node plays on.
+        tracing::debug!(%error, "nobody reads stdout");
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::failure(&format!("cannot start threads: {error}; raise `ulimit -u`")))
+}
+
+/// Logs to stderr and to the page. `RUST_LOG` chooses what.
+fn start_log() -> LogBuffer {
+    let logs = LogBuffer::default();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bandmesh=info,transport=info,crdt=info"));
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first logger.
+    let _ = tracing_subscriber::registry().with(filter).with(stderr).with(logs.clone()).try_init();
+    logs
+}

@@ -1,0 +1,426 @@
+//! One node's view of who is in the session, and what time and beat it is there.
+//!
+//! A connection is not a membership: a peer is a *member* only after both sides have said Hello with the
+//! same session name and protocol. Members send heartbeats; a member that falls silent is dropped before
+//! its absence can confuse anybody, and one that says Goodbye is dropped at once. The media plane and the
+//! project talk to members only.
+//!
+//! [`Session`] is a value without I/O: connections, control frames and time go in, and [`Output`]s come out.
+//! The simulator drives the same value in virtual time.
+
+pub mod beat;
+pub mod link_bridge;
+pub mod message;
+pub mod timebase;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use self::{
+    beat::BeatRegister,
+    message::{Control, DecodeError, Heartbeat, Hello, PROTOCOL, StreamInfo},
+    timebase::Timebase,
+};
+
+/// Time between heartbeats, ns. Two a second keep the timebases together within a slew step.
+pub const HEARTBEAT_NS: i64 = 500_000_000;
+/// Silence after which a member counts as lost, ns: seven missed heartbeats, and under the time in which a
+/// musician starts to ask.
+pub const MEMBER_TIMEOUT_NS: i64 = 3_500_000_000;
+/// How long a connected peer may take to say Hello, ns.
+pub const HELLO_TIMEOUT_NS: i64 = 3_000_000_000;
+/// How long a peer of another session or protocol is not talked to again, ns.
+pub const STRANGER_BAN_NS: i64 = 60_000_000_000;
+/// Most peers followed at once. A jam of more than this is not playable on any uplink.
+pub const MAX_PEERS: usize = 64;
+/// Refused control frames after which a peer is sent away.
+const MAX_BAD_FRAMES: u32 = 8;
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output<P> {
+    /// Send this control message.
+    Send(P, Control),
+    /// The peer is a member now: start media and project sync.
+    Joined(P, Hello),
+    /// The member is gone: stop media and project sync.
+    Left(P, LeaveReason),
+    /// The member's stream changed.
+    StreamChanged(P, StreamInfo),
+    /// Close the connection, and do not take a new one for `ban_ns`.
+    Disconnect { peer: P, why: Refusal, ban_ns: i64 },
+    /// Tempo, beat, playback or timebase changed; `by_peer` tells a remote change from a local one.
+    BeatChanged { by_peer: bool },
+}
+
+/// Why a member is no longer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// It said Goodbye.
+    Goodbye,
+    /// Its connection closed.
+    ConnectionLost,
+    /// It fell silent.
+    TimedOut,
+    /// It was restarted: the same peer with a new incarnation.
+    Restarted,
+}
+
+/// Why a peer was sent away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another session on the same network.
+    #[error("it belongs to the session \"{0}\"; start both with the same --session to play together")]
+    OtherSession(String),
+    /// Another protocol version.
+    #[error("it speaks protocol version {0}, this node {PROTOCOL}; update the older one")]
+    OtherProtocol(u16),
+    /// No Hello in time.
+    #[error("it did not say hello within {} s", HELLO_TIMEOUT_NS / 1_000_000_000)]
+    NoHello,
+    /// Heartbeats stopped.
+    #[error("it fell silent for {} ms", MEMBER_TIMEOUT_NS / 1_000_000)]
+    Silent,
+    /// Too many bad frames.
+    #[error("it sent control frames that make no sense")]
+    Nonsense,
+    /// The table is full.
+    #[error("this node already follows {MAX_PEERS} peers")]
+    Full,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity<P> {
+    /// This node's peer id.
+    pub peer: P,
+    /// Author number of this peer's beat changes.
+    pub author: u64,
+    /// The musician's name.
+    pub name: String,
+    /// Name of the session.
+    pub session: String,
+    /// Random per process start.
+    pub incarnation: u64,
+    /// Random identity of the timebase that this node founds.
+    pub timebase: [u8; 16],
+    /// What this node sends.
+    pub stream: StreamInfo,
+}
+
+/// The session as this node sees it. `P` is the peer id type.
+pub struct Session<P> {
+    me: Identity<P>,
+    peers: BTreeMap<P, Peer>,
+    timebase: Timebase,
+    beat: BeatRegister,
+    next_heartbeat_ns: i64,
+    outputs: VecDeque<Output<P>>,
+}
+
+struct Peer {
+    connected_ns: i64,
+    heard_ns: i64,
+    hello: Option<Hello>,
+    last: Option<Heartbeat>,
+    /// The peer's clock minus ours, ns, once measured.
+    clock_offset_ns: Option<i64>,
+    /// A claim that arrived before the clock offset was known.
+    claimed: bool,
+    bad_frames: u32,
+}
+
+impl<P: Ord + Clone> Session<P> {
+    /// A session of one, founded at `now_ns` with `tempo_bpm`.
+    pub fn new(me: Identity<P>, now_ns: i64, tempo_bpm: f64) -> Self {
+        let timebase = Timebase::found(me.timebase, now_ns);
+        let beat = BeatRegister::new(0, tempo_bpm, me.author);
+        Self { me, peers: BTreeMap::new(), timebase, beat, next_heartbeat_ns: now_ns, outputs: VecDeque::new() }
+    }
+
+    /// A connection to `peer` is open.
+    pub fn handle_connected(&mut self, now_ns: i64, peer: P) {
+        if self.peers.contains_key(&peer) {
+            self.forget(&peer, LeaveReason::ConnectionLost);
+        }
+        if self.peers.len() >= MAX_PEERS {
+            self.outputs.push_back(Output::Disconnect { peer, why: Refusal::Full, ban_ns: HELLO_TIMEOUT_NS });
+            return;
+        }
+        self.outputs.push_back(Output::Send(peer.clone(), Control::Hello(self.hello())));
+        self.peers.insert(
+            peer,
+            Peer {
+                connected_ns: now_ns,
+                heard_ns: now_ns,
+                hello: None,
+                last: None,
+                clock_offset_ns: None,
+                claimed: false,
+                bad_frames: 0,
+            },
+        );
+    }
+
+    /// The connection to `peer` is closed.
+    pub fn handle_disconnected(&mut self, peer: &P) {
+        self.forget(peer, LeaveReason::ConnectionLost);
+    }
+
+    /// A control frame arrived from `peer`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the frame makes no sense; it is counted against the peer.
+    pub fn handle_frame(&mut self, now_ns: i64, peer: &P, frame: &[u8]) -> Result<(), DecodeError> {
+        let Some(entry) = self.peers.get_mut(peer) else { return Ok(()) };
+        let message = match message::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                entry.bad_frames += 1;
+                if entry.bad_frames >= MAX_BAD_FRAMES {
+                    self.refuse(peer, Refusal::Nonsense, STRANGER_BAN_NS);
+                }
+                return Err(error);
+            }
+        };
+        entry.heard_ns = now_ns;
+        match message {
+            Control::Hello(hello) => self.handle_hello(peer, hello),
+            Control::Heartbeat(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, false),
+            Control::ClaimTimebase(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, true),
+            Control::Stream(stream) => {
+                if let Some(hello) = entry.hello.as_mut() {
+                    hello.stream = stream;
+                    self.outputs.push_back(Output::StreamChanged(peer.clone(), stream));
+                }
+            }
+            Control::Goodbye => self.forget(peer, LeaveReason::Goodbye),
+        }
+        Ok(())
+    }
+
+    /// A new estimate of `peer`'s clock minus ours, ns.
+    pub fn handle_clock(&mut self, now_ns: i64, peer: &P, clock_offset_ns: i64) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        entry.clock_offset_ns = Some(clock_offset_ns);
+        if let Some(last) = entry.last {
+            let claimed = entry.claimed;
+            self.follow(now_ns, peer, last, claimed);
+        }
+    }
+
+    /// Timeouts and heartbeats due at `now_ns`.
+    pub fn handle_deadline(&mut self, now_ns: i64) {
+        let due: Vec<(P, Refusal)> = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| match &peer.hello {
+                None if now_ns - peer.connected_ns >= HELLO_TIMEOUT_NS => Some((id.clone(), Refusal::NoHello)),
+                Some(_) if now_ns - peer.heard_ns >= MEMBER_TIMEOUT_NS => Some((id.clone(), Refusal::Silent)),
+                _ => None,
+            })
+            .collect();
+        for (peer, why) in due {
+            self.refuse(&peer, why, 0);
+        }
+        if now_ns >= self.next_heartbeat_ns {
+            self.send_heartbeats(now_ns);
+        }
+    }
+
+    /// When [`Self::handle_deadline`] is next wanted, ns.
+    pub fn poll_deadline(&self) -> i64 {
+        let timeout = |peer: &Peer| match peer.hello {
+            None => peer.connected_ns + HELLO_TIMEOUT_NS,
+            Some(_) => peer.heard_ns + MEMBER_TIMEOUT_NS,
+        };
+        self.peers.values().map(timeout).fold(self.next_heartbeat_ns, i64::min)
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll(&mut self) -> Option<Output<P>> {
+        self.outputs.pop_front()
+    }
+
+    /// Changes tempo, position or playback here; `change` gets the register, session time and author.
+    pub fn change_beat(&mut self, now_ns: i64, change: impl FnOnce(&BeatRegister, i64, u64) -> BeatRegister) {
+        let next = change(&self.beat, self.timebase.session_at(now_ns), self.me.author);
+        if next != self.beat && next.is_sane() {
+            self.beat = next;
+            self.outputs.push_back(Output::BeatChanged { by_peer: false });
+            self.send_heartbeats(now_ns);
+        }
+    }
+
+    /// Announces another audio stream of ours.
+    pub fn change_stream(&mut self, stream: StreamInfo) {
+        self.me.stream = stream;
+        for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
+            self.outputs.push_back(Output::Send(peer, Control::Stream(stream)));
+        }
+    }
+
+    /// The audio stream we announce.
+    pub fn own_stream(&self) -> StreamInfo {
+        self.me.stream
+    }
+
+    /// Says Goodbye to everybody; the driver closes the connections after sending.
+    pub fn leave(&mut self) {
+        for peer in std::mem::take(&mut self.peers).into_keys() {
+            self.outputs.push_back(Output::Send(peer, Control::Goodbye));
+        }
+    }
+
+    /// The other members and what they said in their Hello.
+    pub fn members(&self) -> impl Iterator<Item = (&P, &Hello)> {
+        self.peers.iter().filter_map(|(id, peer)| Some((id, peer.hello.as_ref()?)))
+    }
+
+    /// Whether `peer` is a member.
+    pub fn is_member(&self, peer: &P) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.hello.is_some())
+    }
+
+    /// Whether this node is the one of `among` (its own group, without itself) that acts for the group:
+    /// the smallest peer id, which everybody can compute.
+    pub fn acts_for<'a>(&'a self, mut among: impl Iterator<Item = &'a P>) -> bool {
+        among.all(|peer| self.me.peer < *peer)
+    }
+
+    /// The session's timeline.
+    pub fn timebase(&self) -> Timebase {
+        self.timebase
+    }
+
+    /// Tempo, beat and playback on session time.
+    pub fn beat(&self) -> BeatRegister {
+        self.beat
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            session: self.me.session.clone(),
+            name: self.me.name.clone(),
+            incarnation: self.me.incarnation,
+            stream: self.me.stream,
+        }
+    }
+
+    fn heartbeat(&self, now_ns: i64) -> Heartbeat {
+        Heartbeat {
+            timebase: self.timebase.id,
+            session_offset_ns: self.timebase.offset_ns,
+            session_now_ns: self.timebase.session_at(now_ns),
+            beat: self.beat,
+        }
+    }
+
+    fn send_heartbeats(&mut self, now_ns: i64) {
+        self.next_heartbeat_ns = now_ns + HEARTBEAT_NS;
+        let heartbeat = self.heartbeat(now_ns);
+        for (peer, entry) in &self.peers {
+            if entry.hello.is_some() {
+                self.outputs.push_back(Output::Send(peer.clone(), Control::Heartbeat(heartbeat)));
+            }
+        }
+    }
+
+    fn handle_hello(&mut self, peer: &P, hello: Hello) {
+        if hello.protocol != PROTOCOL {
+            return self.refuse(peer, Refusal::OtherProtocol(hello.protocol), STRANGER_BAN_NS);
+        }
+        if hello.session != self.me.session {
+            return self.refuse(peer, Refusal::OtherSession(hello.session), STRANGER_BAN_NS);
+        }
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        match entry.hello.replace(hello.clone()) {
+            Some(old) if old.incarnation == hello.incarnation => {
+                if old.stream != hello.stream {
+                    self.outputs.push_back(Output::StreamChanged(peer.clone(), hello.stream));
+                }
+                return;
+            }
+            // The same peer id started anew before its old connection was noticed to be dead.
+            Some(_) => {
+                entry.last = None;
+                entry.clock_offset_ns = None;
+                self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
+            }
+            None => {}
+        }
+        self.outputs.push_back(Output::Joined(peer.clone(), hello));
+        // The newcomer learns time and beat at once instead of at the next heartbeat.
+        self.next_heartbeat_ns = i64::MIN;
+    }
+
+    fn handle_heartbeat(&mut self, now_ns: i64, peer: &P, heartbeat: Heartbeat, claim: bool) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        if entry.hello.is_none() {
+            return;
+        }
+        entry.last = Some(heartbeat);
+        entry.claimed |= claim;
+        let claimed = entry.claimed;
+        self.follow(now_ns, peer, heartbeat, claimed);
+    }
+
+    /// Joins or steers to the timebase of `peer` where that is our part, and merges its beat.
+    fn follow(&mut self, now_ns: i64, peer: &P, theirs: Heartbeat, claimed: bool) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let clock_offset = entry.clock_offset_ns;
+        if theirs.timebase == self.timebase.id {
+            entry.claimed = false;
+            if self.beat.yields_to(&theirs.beat) {
+                self.beat = theirs.beat;
+                self.outputs.push_back(Output::BeatChanged { by_peer: true });
+            }
+            if let Some(clock_offset) = clock_offset
+                && self.reference() == Some(peer)
+            {
+                self.timebase.steer(theirs.session_offset_ns, clock_offset);
+            }
+            return;
+        }
+        let decide = self.me.peer < *peer;
+        // Without a measured clock a timebase cannot be taken over; the next estimate comes back here.
+        let Some(clock_offset) = clock_offset else { return };
+        let their_age =
+            now_ns.saturating_add(clock_offset).saturating_add(theirs.session_offset_ns);
+        if claimed || (decide && self.timebase.loses_to(now_ns, &theirs.timebase, their_age)) {
+            if let Some(entry) = self.peers.get_mut(peer) {
+                entry.claimed = false;
+            }
+            self.timebase.adopt(theirs.timebase, theirs.session_offset_ns, clock_offset);
+            self.beat = theirs.beat;
+            self.outputs.push_back(Output::BeatChanged { by_peer: true });
+            // The others follow us through the same rules, so they should hear of it soon.
+            self.next_heartbeat_ns = i64::MIN;
+        } else if decide {
+            let claim = Control::ClaimTimebase(self.heartbeat(now_ns));
+            self.outputs.push_back(Output::Send(peer.clone(), claim));
+        }
+    }
+
+    /// The member that keeps the timebase's time; `None` when that is this node.
+    fn reference(&self) -> Option<&P> {
+        let on_ours = |peer: &&P| {
+            self.peers.get(*peer).and_then(|peer| peer.last).is_some_and(|last| last.timebase == self.timebase.id)
+        };
+        self.peers.keys().find(on_ours).filter(|first| **first < self.me.peer)
+    }
+
+    fn refuse(&mut self, peer: &P, why: Refusal, ban_ns: i64) {
+        self.forget(peer, LeaveReason::TimedOut);
+        self.outputs.push_back(Output::Disconnect { peer: peer.clone(), why, ban_ns });
+    }
+
+    fn forget(&mut self, peer: &P, why: LeaveReason) {
+        if self.peers.remove(peer).is_some_and(|peer| peer.hello.is_some()) {
+            self.outputs.push_back(Output::Left(peer.clone(), why));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Sessions of a few nodes over a perfect control stream, in virtual time.
+
+use super::message::Codec;
+use super::*;
+
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * MS;
+
+/// A band whose nodes hear each other's control frames at once, each with a clock of its own.
+struct Band {
+    nodes: Vec<Session<u8>>,
+    /// Each node's clock minus the world's, ns.
+    clocks: Vec<i64>,
+    joined: Vec<Vec<u8>>,
+    left: Vec<Vec<(u8, LeaveReason)>>,
+    refused: Vec<Vec<Refusal>>,
+    cut: bool,
+}
+
+impl Band {
+    fn new() -> Self {
+        Self { nodes: vec![], clocks: vec![], joined: vec![], left: vec![], refused: vec![], cut: false }
+    }
+
+    fn start(&mut self, now: i64, session: &str, tempo: f64, clock: i64) -> u8 {
+        let peer = self.nodes.len() as u8;
+        let me = Identity {
+            peer,
+            author: u64::from(peer) + 1,
+            name: format!("player {peer}"),
+            session: session.into(),
+            incarnation: u64::from(peer),
+            timebase: [peer + 1; 16],
+            stream: StreamInfo { ssrc: 1, codec: Codec::Pcm16, rate_hz: 48_000, channels: 1, packet_frames: 128 },
+        };
+        self.nodes.push(Session::new(me, now + clock, tempo));
+        self.clocks.push(clock);
+        self.joined.push(vec![]);
+        self.left.push(vec![]);
+        self.refused.push(vec![]);
+        peer
+    }
+
+    fn connect(&mut self, now: i64, a: u8, b: u8) {
+        let (clock_a, clock_b) = (self.clocks[a as usize], self.clocks[b as usize]);
+        self.nodes[a as usize].handle_connected(now + clock_a, b);
+        self.nodes[b as usize].handle_connected(now + clock_b, a);
+        self.deliver(now);
+        self.nodes[a as usize].handle_clock(now + clock_a, &b, clock_b - clock_a);
+        self.nodes[b as usize].handle_clock(now + clock_b, &a, clock_a - clock_b);
+        self.deliver(now);
+    }
+
+    fn run(&mut self, from: i64, to: i64) {
+        let mut now = from;
+        while now <= to {
+            for (node, clock) in self.nodes.iter_mut().zip(&self.clocks) {
+                node.handle_deadline(now + clock);
+            }
+            self.deliver(now);
+            now += 50 * MS;
+        }
+    }
+
+    fn deliver(&mut self, now: i64) {
+        loop {
+            let mut frames = vec![];
+            for (from, node) in self.nodes.iter_mut().enumerate() {
+                while let Some(output) = node.poll() {
+                    match output {
+                        Output::Send(to, message) => frames.push((from as u8, to, message::encode(&message))),
+                        Output::Joined(peer, _) => self.joined[from].push(peer),
+                        Output::Left(peer, why) => self.left[from].push((peer, why)),
+                        Output::Disconnect { why, .. } => self.refused[from].push(why),
+                        Output::StreamChanged(..) | Output::BeatChanged { .. } => {}
+                    }
+                }
+            }
+            if frames.is_empty() {
+                return;
+            }
+            for (from, to, frame) in frames {
+                // A peer that exists only as a connection answers nothing.
+                if let Some(clock) = self.clocks.get(to as usize).filter(|_| !self.cut) {
+                    self.nodes[to as usize].handle_frame(now + clock, &from, &frame).unwrap();
+                }
+            }
+        }
+    }
+
+    fn beat(&self, node: u8, now: i64) -> f64 {
+        let session = &self.nodes[node as usize];
+        session.beat().beat_at(session.timebase().session_at(now + self.clocks[node as usize]))
+    }
+}
+
+#[test]
+fn joining_takes_over_tempo_and_beat_and_never_changes_them() {
+    for (joiner_first, tempo) in [(false, 93.0), (true, 93.0)] {
+        let mut band = Band::new();
+        // In one case the joiner has the smaller peer id and so decides, in the other the founder does.
+        let (founder, joiner) = if joiner_first {
+            let joiner = band.start(10 * SECOND, "jam", 140.0, -3 * SECOND);
+            (band.start(0, "jam", tempo, 5 * SECOND), joiner)
+        } else {
+            let founder = band.start(0, "jam", tempo, 5 * SECOND);
+            (founder, band.start(10 * SECOND, "jam", 140.0, -3 * SECOND))
+        };
+        let before = band.beat(founder, 20 * SECOND);
+        band.connect(20 * SECOND, founder, joiner);
+        band.run(20 * SECOND, 22 * SECOND);
+        assert_eq!(band.nodes[founder as usize].beat().tempo_bpm, tempo);
+        assert_eq!(band.nodes[joiner as usize].beat().tempo_bpm, tempo);
+        assert!((band.beat(founder, 20 * SECOND) - before).abs() < 1e-9);
+        assert!((band.beat(founder, 22 * SECOND) - band.beat(joiner, 22 * SECOND)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_tempo_change_reaches_everybody_with_one_beat() {
+    let mut band = Band::new();
+    for clock in [0, 7 * SECOND, -2 * SECOND] {
+        band.start(0, "jam", 120.0, clock);
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        band.connect(SECOND, a, b);
+    }
+    band.run(SECOND, 3 * SECOND);
+    let clock = band.clocks[2];
+    band.nodes[2].change_beat(3 * SECOND + clock, |beat, at, author| beat.with_tempo(150.0, at, author));
+    band.run(3 * SECOND, 4 * SECOND);
+    for node in 0..3 {
+        assert_eq!(band.nodes[node as usize].beat().tempo_bpm, 150.0);
+        assert!((band.beat(node, 9 * SECOND) - band.beat(0, 9 * SECOND)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn other_session_names_do_not_mix() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "rehearsal", 99.0, 0);
+    band.connect(0, 0, 1);
+    band.run(0, SECOND);
+    assert!(band.joined.iter().all(Vec::is_empty));
+    assert!(matches!(&band.refused[0][..], [Refusal::OtherSession(name)] if name == "rehearsal"));
+    assert_eq!(band.nodes[1].beat().tempo_bpm, 99.0);
+}
+
+#[test]
+fn a_silent_member_is_dropped_and_a_silent_stranger_too() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    band.run(0, SECOND);
+    band.cut = true;
+    band.nodes[0].handle_connected(SECOND, 9);
+    band.run(SECOND, 6 * SECOND);
+    assert_eq!(band.left[0], [(1, LeaveReason::TimedOut)]);
+    assert_eq!(band.refused[0], [Refusal::NoHello, Refusal::Silent]);
+}
+
+#[test]
+fn goodbye_is_noticed_at_once() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    band.nodes[0].leave();
+    band.deliver(MS);
+    assert_eq!(band.left[1], [(0, LeaveReason::Goodbye)]);
+}
+
+#[test]
+fn halves_of_a_split_keep_playing_and_meet_again_on_one_beat() {
+    let mut band = Band::new();
+    for _ in 0..2 {
+        band.start(0, "jam", 120.0, 0);
+    }
+    band.connect(0, 0, 1);
+    band.run(0, 2 * SECOND);
+    band.nodes[0].handle_disconnected(&1);
+    band.nodes[1].handle_disconnected(&0);
+    // Apart, one half changes the tempo twice, the other once: the more changed register wins.
+    for tempo in [100.0, 110.0] {
+        band.nodes[1].change_beat(3 * SECOND, |beat, at, author| beat.with_tempo(tempo, at, author));
+    }
+    band.nodes[0].change_beat(3 * SECOND, |beat, at, author| beat.with_tempo(90.0, at, author));
+    band.connect(60 * SECOND, 0, 1);
+    band.run(60 * SECOND, 62 * SECOND);
+    assert_eq!(band.nodes[0].beat().tempo_bpm, 110.0);
+    assert!((band.beat(0, 62 * SECOND) - band.beat(1, 62 * SECOND)).abs() < 1e-6);
+}
+
+#[test]
+fn nonsense_from_a_peer_ends_in_its_dismissal() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.nodes[0].handle_connected(0, 5);
+    for _ in 0..MAX_BAD_FRAMES {
+        assert!(band.nodes[0].handle_frame(0, &5, &[0xff; 40]).is_err());
+    }
+    band.deliver(0);
+    assert_eq!(band.refused[0], [Refusal::Nonsense]);
+}

@@ -1,0 +1,124 @@
+//! A stated clock error is honest.
+
+use std::collections::BTreeMap;
+
+use super::{Checker, Fact};
+use crate::{clock::WorldTime, network::HostId};
+
+/// Estimates below this number are too few to judge a share by.
+const FEWEST: u64 = 500;
+
+/// The true offset is always inside the bound that follows from causality, and inside the stated error but
+/// for the few estimates that a three-sigma error admits.
+pub(super) struct ClockBound {
+    allowed_misses: f64,
+    estimates: u64,
+    misses: u64,
+    /// Misses by observer and observed, with the time of the latest.
+    by_pair: BTreeMap<(HostId, HostId), (u64, WorldTime)>,
+    worst_us: f64,
+    stated_us: f64,
+}
+
+impl ClockBound {
+    pub(super) fn new(allowed_misses: f64) -> Self {
+        Self {
+            allowed_misses,
+            estimates: 0,
+            misses: 0,
+            by_pair: BTreeMap::new(),
+            worst_us: 0.0,
+            stated_us: 0.0,
+        }
+    }
+
+    fn missed_share(&self) -> f64 {
+        self.misses as f64 / self.estimates.max(1) as f64
+    }
+}
+
+impl Checker for ClockBound {
+    fn name(&self) -> &'static str {
+        "clock_bound"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Moment(moment) => {
+                let nodes = moment.nodes.iter().enumerate();
+                for (host, clock) in nodes.flat_map(|(host, node)| {
+                    node.iter().flat_map(move |node| node.clocks.iter().map(move |clock| (host, clock)))
+                }) {
+                    let error_ns = clock.stated.offset_ns.abs_diff(clock.true_offset_ns);
+                    self.estimates += 1;
+                    if error_ns > clock.stated.error_ns {
+                        self.misses += 1;
+                        let pair = self.by_pair.entry((host, clock.of)).or_default();
+                        *pair = (pair.0 + 1, moment.at);
+                    }
+                    self.worst_us = self.worst_us.max(error_ns as f64 / 1e3);
+                    self.stated_us += clock.stated.error_ns as f64 / 1e3;
+                    if error_ns > clock.stated.worst_case_ns {
+                        return Err(format!(
+                            "host {host} states host {}'s clock within {} ns on any path; it is {error_ns} ns off",
+                            clock.of, clock.stated.worst_case_ns
+                        ));
+                    }
+                }
+                Ok(())
+            }
+            Fact::End(_) if self.estimates >= FEWEST && self.missed_share() > self.allowed_misses => {
+                let worst = self.by_pair.iter().max_by_key(|(_, (misses, _))| *misses);
+                let worst = worst.map_or_else(String::new, |((host, of), (misses, at))| {
+                    format!("; {misses} are host {host}'s of host {of}, the last at {:.1} s", at.as_seconds())
+                });
+                Err(format!(
+                    "{:.2} % of {} clock estimates are further off than they state, allowed are {:.2} %{worst}",
+                    100.0 * self.missed_share(),
+                    self.estimates,
+                    100.0 * self.allowed_misses
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn figures(&self, into: &mut BTreeMap<&'static str, f64>) {
+        into.insert("clock_error_worst_us", self.worst_us);
+        into.insert("clock_error_stated_mean_us", self.stated_us / self.estimates.max(1) as f64);
+        into.insert("clock_missed_share", self.missed_share());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::{ClockMoment, Moment, NodeMoment};
+    use transport::clock::Estimate;
+
+    fn moment(true_offset_ns: i64) -> Moment {
+        let stated = Estimate {
+            offset_ns: 0,
+            error_ns: 100,
+            worst_case_ns: 1_000,
+            drift_ppm: 0.0,
+            rtt_ns: 2_000,
+            min_rtt_ns: 2_000,
+        };
+        let clocks = vec![ClockMoment { of: 1, stated, true_offset_ns }];
+        let node = NodeMoment { members: vec![1], beat: 0.0, tempo_bpm: 120.0, clocks };
+        Moment { nodes: vec![Some(node)], ..Moment::default() }
+    }
+
+    #[test]
+    fn an_offset_outside_causality_is_refused_at_once_and_many_small_misses_at_the_end() {
+        let mut checker = ClockBound::new(0.01);
+        assert!(checker.observe(&Fact::Moment(&moment(1_001))).is_err());
+        let mut checker = ClockBound::new(0.01);
+        for index in 0..1_000 {
+            let offset = if index % 50 == 0 { 101 } else { 99 };
+            assert!(checker.observe(&Fact::Moment(&moment(offset))).is_ok());
+        }
+        assert!(checker.observe(&Fact::End(&[])).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! Judges that know the truth.
+//!
+//! A run is judged by what the world knows and no node can: the true time, what the disk promised, what the
+//! paths lost. The world tells each [`Checker`] every [`Fact`] as it happens; the first that objects gives
+//! the run its verdict. Checkers keep what they saw at worst, as figures for the report.
+
+mod beat;
+mod clocks;
+mod membership;
+mod playout;
+mod project;
+mod queues;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use transport::clock::Estimate;
+
+use crate::{
+    clock::WorldTime,
+    network::HostId,
+    node::{Node, Playing},
+    plan::Bounds,
+};
+
+/// Something that is true.
+pub enum Fact<'a> {
+    /// The host's node promised to keep an edit.
+    Acknowledged {
+        /// Where it was made.
+        host: HostId,
+        /// Its address.
+        address: &'a str,
+    },
+    /// A node could not be started again on its own disk.
+    NotStarted {
+        /// Which.
+        host: HostId,
+        /// What it said.
+        why: &'a str,
+    },
+    /// A datagram was lost on the way.
+    Lost {
+        /// Who sent it.
+        from: HostId,
+        /// Who does not get it.
+        to: HostId,
+        /// The packet.
+        content: &'a [u8],
+    },
+    /// A host's engine has played a period of another host's stream.
+    Played {
+        /// Who plays.
+        host: HostId,
+        /// Which of its processes: changes when it is started again.
+        boot: u32,
+        /// Whose stream.
+        from: HostId,
+        /// How it is played.
+        playing: &'a Playing,
+        /// True time from the sender's capture callback to this playback callback, of the first frame played.
+        age: Option<Duration>,
+    },
+    /// How things stand; ten times a second.
+    Moment(&'a Moment),
+    /// How full a bounded queue has been.
+    Queue {
+        /// Which queue.
+        name: &'static str,
+        /// The most it held.
+        most: usize,
+        /// The most it may hold.
+        bound: usize,
+    },
+    /// The end of the run, after its quiet last stretch.
+    End(&'a [EndState<'a>]),
+}
+
+/// How things stand at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// When.
+    pub at: WorldTime,
+    /// For how long nothing has been started, stopped, cut, healed or set to another tempo.
+    pub calm_for: Duration,
+    /// Per host; `None` while its node does not run.
+    pub nodes: Vec<Option<NodeMoment>>,
+}
+
+/// One node at one moment.
+#[derive(Clone, Debug)]
+pub struct NodeMoment {
+    /// Which hosts it takes for members.
+    pub members: Vec<HostId>,
+    /// The beat it plays now.
+    pub beat: f64,
+    /// The tempo it plays, beats per minute.
+    pub tempo_bpm: f64,
+    /// What it states of other hosts' clocks, with the truth.
+    pub clocks: Vec<ClockMoment>,
+}
+
+/// A clock estimate beside the truth.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockMoment {
+    /// Whose clock.
+    pub of: HostId,
+    /// What is stated.
+    pub stated: Estimate,
+    /// That host's clock minus the observer's, ns.
+    pub true_offset_ns: i64,
+}
+
+/// A running node at the end.
+pub struct EndState<'a> {
+    /// Which host.
+    pub host: HostId,
+    /// Name of the session it was started for.
+    pub session: &'a str,
+    /// The node.
+    pub node: &'a Node,
+    /// Which other running hosts of its session it could reach for the whole last stretch.
+    pub reachable: Vec<HostId>,
+    /// Which hosts it takes for members.
+    pub members: Vec<HostId>,
+}
+
+/// One judge.
+pub trait Checker {
+    /// The verdict when it objects.
+    fn name(&self) -> &'static str;
+
+    /// Takes notice of a fact.
+    ///
+    /// # Errors
+    /// A sentence saying what is wrong; the run has failed.
+    fn observe(&mut self, fact: &Fact<'_>) -> Result<(), String>;
+
+    /// What it measured, for the report.
+    fn figures(&self, _into: &mut BTreeMap<&'static str, f64>) {}
+}
+
+/// All judges of a run.
+pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(membership::EverybodyHere),
+        Box::new(project::EqualHeads),
+        Box::new(project::AcknowledgedEdits::default()),
+        Box::new(project::StartsAgain),
+        Box::new(clocks::ClockBound::new(bounds.clock_misses)),
+        Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
+        Box::new(playout::PlayedOnce::default()),
+        Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),
+        Box::new(queues::BoundedQueues::default()),
+    ]
+}

@@ -1,0 +1,147 @@
+//! A run written down before it happens.
+//!
+//! A scenario turns a seed into a [`Plan`]: hosts, paths, and a list of what musicians, networks and power
+//! supplies do at which moment. A plan is plain data, so it can be printed, replayed, and shortened to the
+//! fewest faults that still fail.
+
+use std::time::Duration;
+
+use crate::{
+    clock::{HostClock, WorldTime},
+    network::{HostId, Weather},
+    node::Sabotage,
+    sound_card::Card,
+};
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the scenario.
+    pub scenario: &'static str,
+    /// The hosts, by number.
+    pub hosts: Vec<HostPlan>,
+    /// Weather of all paths that `paths` does not name.
+    pub weather: Weather,
+    /// Weather of single pairs.
+    pub paths: Vec<(HostId, HostId, Weather)>,
+    /// What happens, in order of time.
+    pub actions: Vec<(WorldTime, Action)>,
+    /// How long the run lasts. From the last action on nothing but time passes.
+    pub length: WorldTime,
+    /// What the checkers hold this run to.
+    pub bounds: Bounds,
+}
+
+/// Bounds that depend on the network a plan plays on.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest difference of the beat between two members, once settled.
+    pub beat_phase: Duration,
+    /// How long after the last disturbance the beat must have settled.
+    pub settling: Duration,
+    /// Largest share of clock estimates whose true error is above the stated one. The bound is to hold at
+    /// p95 of one run: a three-sigma error is missed less often, but on a bad line misses come in rows.
+    pub clock_misses: f64,
+    /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
+    /// buffer's loss target, and its growing and shrinking.
+    pub concealed: f64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            beat_phase: Duration::from_millis(3),
+            settling: Duration::from_secs(12),
+            clock_misses: 0.05,
+            concealed: 0.01,
+        }
+    }
+}
+
+/// One host.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// The musician's name.
+    pub name: String,
+    /// Session name its node is started with.
+    pub session: String,
+    /// Tempo its node would found a session with.
+    pub tempo_bpm: f64,
+    /// Its steady clock.
+    pub clock: HostClock,
+    /// Its sound card, if it has one.
+    pub card: Option<Card>,
+    /// A fault built in by a test.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// Something that happens at a moment.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// The node is started, if it does not run.
+    Start(HostId),
+    /// The node is stopped politely.
+    Stop(HostId),
+    /// The node's process is killed.
+    Kill(HostId),
+    /// The host loses power.
+    PowerCut(HostId),
+    /// The network falls into these groups; hosts in none are alone.
+    Split(Vec<Vec<HostId>>),
+    /// All cuts end.
+    Heal,
+    /// The weather between two hosts changes.
+    SetWeather(HostId, HostId, Weather),
+    /// The musician edits the project.
+    Edit(HostId, Edit),
+    /// The musician sets the tempo.
+    Tempo(HostId, f64),
+}
+
+impl Action {
+    /// Whether it upsets time and membership, so that the beat needs a moment to settle.
+    pub fn disturbs(&self) -> bool {
+        !matches!(self, Action::Edit(..))
+    }
+}
+
+/// An edit of the project.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// A new track of this name.
+    AddTrack(String),
+    /// A line of chat.
+    Say(String),
+    /// The session's name.
+    Rename(String),
+    /// The gain of the musician's own strip, dB.
+    Gain(f64),
+    /// The tempo in the project.
+    Tempo(f64),
+}
+
+impl Edit {
+    /// As a command of the node whose peer id is `peer`.
+    pub fn command(&self, peer: &str) -> crdt::Command {
+        let (op, address, value) = match self {
+            Edit::AddTrack(name) => {
+                ("add", "/tracks".to_owned(), serde_json::json!({"name": name, "kind": "audio"}))
+            }
+            Edit::Say(text) => ("add", "/chat".to_owned(), serde_json::json!({"text": text})),
+            Edit::Rename(name) => ("set", "/session/name".to_owned(), serde_json::json!(name)),
+            Edit::Gain(db) => ("set", format!("/mixer/strip/{peer}/gain_db"), serde_json::json!(db)),
+            Edit::Tempo(bpm) => ("set", "/transport/tempo_bpm".to_owned(), serde_json::json!(bpm)),
+        };
+        if op == "add" {
+            crdt::Command::Add { address, value }
+        } else {
+            crdt::Command::Set { address, value }
+        }
+    }
+
+    /// Whether it makes something new that nobody else can overwrite: such an edit must be found everywhere
+    /// in the end.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Edit::AddTrack(_) | Edit::Say(_))
+    }
+}

@@ -1,0 +1,177 @@
+//! The named situations.
+//!
+//! A scenario is a function from a seed to a [`Plan`]: the seed chooses names of the moment such as who
+//! crashes and when, while the scenario stays what its name says. Each ends with a quiet stretch long
+//! enough for everything to meet again ([`QUIET`]).
+
+mod band;
+mod chaos;
+mod lines;
+
+use std::time::Duration;
+
+use crate::{
+    clock::{HostClock, WorldTime},
+    network::{HostId, Weather},
+    plan::{Action, Bounds, Edit, HostPlan, Plan},
+    random::Random,
+    sound_card::Card,
+};
+
+/// The last stretch of each run, in which nothing is done: design.md asks for equal heads within 10 s of
+/// healing, and an idle timeout of 5 s may come before.
+pub const QUIET: Duration = Duration::from_secs(16);
+
+/// A named situation.
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What happens, in one line.
+    pub about: &'static str,
+    /// Draws the plan.
+    pub plan: fn(&'static str, &mut Random) -> Plan,
+}
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "first-jam",
+        about: "two nodes on a LAN find each other, share a project and a beat",
+        plan: band::first_jam,
+    },
+    Scenario {
+        name: "two-founders",
+        about: "two nodes start at one moment, both edit before they meet, and become one session",
+        plan: band::two_founders,
+    },
+    Scenario {
+        name: "five-nodes-kill-one",
+        about: "five nodes on Wi-Fi, one killed with SIGKILL while everybody edits, and started again",
+        plan: band::five_nodes_kill_one,
+    },
+    Scenario {
+        name: "power-cut",
+        about: "three nodes, one loses power while it saves, and starts again on what the disk kept",
+        plan: band::power_cut,
+    },
+    Scenario {
+        name: "split-and-heal",
+        about: "four to six nodes across the internet fall apart, edit and change tempo apart, and meet again",
+        plan: band::split_and_heal,
+    },
+    Scenario {
+        name: "two-sessions",
+        about: "two sessions of other names on one LAN do not mix",
+        plan: band::two_sessions,
+    },
+    Scenario {
+        name: "long-jam",
+        about: "eight nodes play for ten minutes, editing all the time",
+        plan: band::long_jam,
+    },
+    Scenario {
+        name: "drifting-cards",
+        about: "three nodes whose clocks and sound cards drift apart as far as hardware does",
+        plan: lines::drifting_cards,
+    },
+    Scenario {
+        name: "lossy-line",
+        about: "two nodes over a busy internet path with loss in bursts, reordering and duplicates",
+        plan: lines::lossy_line,
+    },
+    Scenario {
+        name: "chaos",
+        about: "everything drawn from the seed: hosts, weather, crashes, power cuts, splits, edits, tempi",
+        plan: chaos::chaos,
+    },
+];
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// The plan of `seed`.
+    pub fn draw(&self, seed: u64) -> Plan {
+        (self.plan)(self.name, &mut Random::new(seed).fork(0x504C_414E))
+    }
+}
+
+/// Which scenario a swarm plays for `seed`: one in three seeds gets a named one, the others chaos. Ten-minute
+/// jams are left out; a swarm looks for rare moments, not for slow ones.
+pub fn of_seed(seed: u64) -> &'static Scenario {
+    let mut random = Random::new(seed).fork(0x5357_4152);
+    let named = ALL.iter().filter(|scenario| !matches!(scenario.name, "chaos" | "long-jam"));
+    let chosen = random.below(3 * named.clone().count() as u64) as usize;
+    named.clone().nth(chosen).or_else(|| find("chaos")).unwrap_or(&ALL[0])
+}
+
+/// A plan with `hosts` hosts of one session, all clocks different, nothing happening yet.
+fn plan(scenario: &'static str, random: &mut Random, hosts: usize, weather: Weather) -> Plan {
+    Plan {
+        scenario,
+        hosts: (0..hosts).map(|host| musician(random, host)).collect(),
+        weather,
+        paths: vec![],
+        actions: vec![],
+        length: WorldTime(0),
+        bounds: Bounds::default(),
+    }
+}
+
+/// A musician with a laptop: up to a month since boot, a quartz within 50 ppm.
+fn musician(random: &mut Random, host: HostId) -> HostPlan {
+    const NAMES: [&str; 8] = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi"];
+    HostPlan {
+        name: NAMES.get(host).map_or_else(|| format!("player {host}"), |name| (*name).to_owned()),
+        session: "jam".to_owned(),
+        tempo_bpm: random.between(60.0, 180.0).round(),
+        clock: HostClock {
+            offset_ns: random.below(30 * 86_400_000_000_000) as i64,
+            drift_ppb: random.between(-50_000.0, 50_000.0) as i64,
+        },
+        card: None,
+        sabotage: None,
+    }
+}
+
+/// Gives every host a sound card at 48 kHz and 128 frames, within `error_ppm` of its rate.
+fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
+    for host in &mut plan.hosts {
+        host.card = Some(Card {
+            rate_hz: 48_000,
+            period_frames: 128,
+            rate_error_ppb: random.between(-1e3 * error_ppm, 1e3 * error_ppm) as i64,
+            late_us: 30.0,
+        });
+    }
+}
+
+/// Puts the actions in order and ends the plan after the quiet stretch.
+fn finish(mut plan: Plan) -> Plan {
+    plan.actions.sort_by_key(|(at, _)| *at);
+    plan.length = plan.actions.last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
+    plan
+}
+
+/// An action at a random moment between two, in seconds.
+fn at(random: &mut Random, from_s: f64, to_s: f64, action: Action) -> (WorldTime, Action) {
+    (WorldTime::from_seconds(random.between(from_s, to_s)), action)
+}
+
+/// `count` edits by `host` at random moments between two, in seconds.
+fn edits(plan: &mut Plan, random: &mut Random, host: HostId, count: usize, from_s: f64, to_s: f64) {
+    for number in 0..count {
+        let edit = match random.below(5) {
+            0 | 1 => Edit::AddTrack(format!("track {number} of {host}")),
+            2 => Edit::Say(format!("line {number} of {host}")),
+            3 => Edit::Gain(random.between(-30.0, 0.0).round()),
+            _ => Edit::Rename(format!("song {number} of {host}")),
+        };
+        plan.actions.push(at(random, from_s, to_s, Action::Edit(host, edit)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,766 @@
+//! The virtual world: true time, one queue of events, and everything that happens in it.
+//!
+//! The world is single-threaded and takes one event after the other, the earliest first and in order of
+//! their making when two are due at once. Whatever a node wants from outside (a packet sent, a timer, a
+//! commit) becomes an event with a time drawn from the seed, so the same plan and seed give the same run.
+//! After each event the checkers may object; the first objection ends the run.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    time::Duration,
+};
+
+use crdt::{PeerKey, storage::Store};
+
+use crate::{
+    checker::{self, Checker, ClockMoment, EndState, Fact, Moment, NodeMoment},
+    clock::{HostClock, WorldTime},
+    disk::Disk,
+    log::{Log, Reader},
+    network::{Arrival, Channel, ConnectionId, Fate, Frame, HostId, IDLE_TIMEOUT, Network},
+    node::{Effect, Node, Playing, Sabotage, Start},
+    plan::{Action, Edit, HostPlan, Plan},
+    random::Random,
+    report::{OK, Report},
+    sound_card::{Card, SoundCard},
+};
+
+/// How often the checkers look at how things stand.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// Events at one and the same moment above which the world counts as stuck.
+const MAX_EVENTS_AT_ONCE: u64 = 100_000;
+/// Verdict of a world that is stuck.
+const STUCK: &str = "progress";
+/// How much later than the idle timeout an end may notice: its keep-alive interval.
+const KEEP_ALIVE_S: f64 = 1.0;
+/// How long after its Goodbye a node's connections are gone.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+enum Event {
+    Act(usize),
+    Dial(HostId, HostId),
+    Connected {
+        ends: (HostId, HostId),
+        boots: (u32, u32),
+    },
+    Frame(Frame),
+    Datagram {
+        connection: ConnectionId,
+        from: HostId,
+        to: HostId,
+        bytes: Vec<u8>,
+    },
+    Wake {
+        host: HostId,
+        boot: u32,
+    },
+    Committed {
+        host: HostId,
+        boot: u32,
+    },
+    /// The sound card asks for a period of audio.
+    Callback {
+        host: HostId,
+        boot: u32,
+    },
+    /// A connection is closed by one end, which no longer needs to be told.
+    Close(ConnectionId),
+    /// An end hears that its connection is gone, or concludes it from silence.
+    Lost {
+        host: HostId,
+        peer: HostId,
+        connection: ConnectionId,
+    },
+    /// Silence since a cut: the connection ends if the path is still cut.
+    Idle {
+        connection: ConnectionId,
+        cut_at: WorldTime,
+    },
+    Sample,
+}
+
+struct Entry {
+    at: WorldTime,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+struct Host {
+    name: String,
+    session: String,
+    tempo_bpm: f64,
+    clock: HostClock,
+    card: Option<Card>,
+    /// The card while its node runs.
+    running_card: Option<SoundCard>,
+    sabotage: Option<Sabotage>,
+    signing_key: ed25519_dalek::SigningKey,
+    peer: PeerKey,
+    disk: Disk,
+    node: Option<Node>,
+    /// How often its node was started or ended: tells events of an older process.
+    boot: u32,
+    /// The earliest timer that is queued.
+    wake_at: Option<WorldTime>,
+    /// Connections its node knows of.
+    connections: BTreeMap<HostId, ConnectionId>,
+    /// Peers it takes no connection from, and until when.
+    banned: BTreeMap<HostId, WorldTime>,
+}
+
+/// A running world.
+pub struct World {
+    plan: Plan,
+    seed: u64,
+    now: WorldTime,
+    queue: BinaryHeap<Reverse<Entry>>,
+    order: u64,
+    at_once: u64,
+    random: Random,
+    hosts: Vec<Host>,
+    by_peer: BTreeMap<PeerKey, HostId>,
+    network: Network,
+    checkers: Vec<Box<dyn Checker>>,
+    log: Log,
+    disturbed_at: WorldTime,
+    objection: Option<(&'static str, String)>,
+}
+
+/// Plays `plan` to its end or to the first objection. `reader` gets the event log as text; `wall_s` of the
+/// report is left at 0, because the world has no clock on the wall.
+pub fn run(plan: Plan, seed: u64, reader: Option<Reader>) -> Report {
+    let mut world = World::new(plan, seed, reader);
+    world.play();
+    world.report()
+}
+
+impl World {
+    fn new(plan: Plan, seed: u64, reader: Option<Reader>) -> Self {
+        let random = Random::new(seed).fork(0x0057_4F52_4C44);
+        let mut network = Network::new(plan.hosts.len(), plan.weather, &random.fork(1));
+        for (a, b, weather) in &plan.paths {
+            network.set_weather(WorldTime(0), *a, *b, *weather, &random.fork(2));
+        }
+        let hosts: Vec<Host> = plan
+            .hosts
+            .iter()
+            .enumerate()
+            .map(|(id, host)| Host::new(host, random.fork(100 + id as u64)))
+            .collect();
+        let by_peer = hosts.iter().enumerate().map(|(id, host)| (host.peer, id)).collect();
+        let mut world = Self {
+            checkers: checker::all(&plan.bounds),
+            seed,
+            now: WorldTime(0),
+            queue: BinaryHeap::new(),
+            order: 0,
+            at_once: 0,
+            random: random.fork(3),
+            hosts,
+            by_peer,
+            network,
+            log: Log::new(reader),
+            disturbed_at: WorldTime(0),
+            objection: None,
+            plan,
+        };
+        for (index, (at, _)) in
+            world.plan.actions.iter().enumerate().map(|(i, a)| (i, a.clone())).collect::<Vec<_>>()
+        {
+            world.schedule(at, Event::Act(index));
+        }
+        for a in 0..world.hosts.len() {
+            for b in a + 1..world.hosts.len() {
+                let at = world.network.next_dial(WorldTime(0));
+                world.schedule(at, Event::Dial(a, b));
+            }
+        }
+        world.schedule(WorldTime(0), Event::Sample);
+        world
+    }
+
+    fn play(&mut self) {
+        while self.objection.is_none() {
+            let Some(Reverse(entry)) = self.queue.pop() else { break };
+            if entry.at > self.plan.length {
+                break;
+            }
+            self.at_once = if entry.at == self.now { self.at_once + 1 } else { 0 };
+            self.now = entry.at;
+            if self.at_once > MAX_EVENTS_AT_ONCE {
+                self.objection = Some((STUCK, format!("{:?} and time stands still", entry.event)));
+                break;
+            }
+            self.handle(entry.event);
+        }
+        if self.objection.is_none() {
+            self.now = self.plan.length;
+            self.judge_end();
+        }
+    }
+
+    fn report(self) -> Report {
+        let mut figures = BTreeMap::new();
+        for checker in &self.checkers {
+            checker.figures(&mut figures);
+        }
+        let (verdict, detail) = match self.objection {
+            None => (OK, None),
+            Some((verdict, detail)) => {
+                (verdict, Some(format!("at {:.3} s: {detail}", self.now.as_seconds())))
+            }
+        };
+        Report {
+            scenario: self.plan.scenario,
+            seed: self.seed,
+            virtual_s: self.now.as_seconds(),
+            wall_s: 0.0,
+            nodes: self.hosts.len(),
+            verdict,
+            detail,
+            events: self.log.events(),
+            log_hash: self.log.hash(),
+            figures,
+        }
+    }
+
+    fn schedule(&mut self, at: WorldTime, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Entry { at: at.max(self.now), order: self.order, event }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Act(index) => self.act(index),
+            Event::Dial(a, b) => self.dial(a, b),
+            Event::Connected { ends, boots } => self.connect(ends, boots),
+            Event::Frame(frame) => self.deliver_frame(frame),
+            Event::Datagram { connection, from, to, bytes } => {
+                self.deliver_datagram(connection, from, to, &bytes)
+            }
+            Event::Wake { host, boot } => self.wake(host, boot),
+            Event::Committed { host, boot } => self.committed(host, boot),
+            Event::Callback { host, boot } => self.call_back(host, boot),
+            Event::Close(connection) => self.close(connection),
+            Event::Lost { host, peer, connection } => self.lose(host, peer, connection),
+            Event::Idle { connection, cut_at } => self.time_out(connection, cut_at),
+            Event::Sample => {
+                self.sample();
+                self.schedule(self.now + SAMPLE, Event::Sample);
+            }
+        }
+    }
+
+    // --- what the plan says ------------------------------------------------------------------------------
+
+    fn act(&mut self, index: usize) {
+        let Some((_, action)) = self.plan.actions.get(index).cloned() else { return };
+        self.log.record(self.now, "act", index, 0, format!("{action:?}").as_bytes());
+        if action.disturbs() {
+            self.disturbed_at = self.now;
+        }
+        match action {
+            Action::Start(host) => self.start(host),
+            Action::Stop(host) => self.stop(host),
+            Action::Kill(host) => self.kill(host, false),
+            Action::PowerCut(host) => self.kill(host, true),
+            Action::Split(groups) => self.split(&groups),
+            Action::Heal => self.heal(),
+            Action::SetWeather(a, b, weather) => {
+                let random = self.random.fork(self.now.0);
+                self.network.set_weather(self.now, a, b, weather, &random);
+            }
+            Action::Edit(host, edit) => self.edit(host, &edit),
+            Action::Tempo(host, tempo_bpm) => {
+                self.with_node(host, |node, now| node.change_tempo(now, tempo_bpm))
+            }
+        }
+    }
+
+    fn start(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.node.is_none()) else { return };
+        let seed = self.random.bytes();
+        let opened = Store::open_backend(host.disk.open());
+        let (store, loaded) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let why = error.to_string();
+                self.tell(&Fact::NotStarted { host: id, why: &why });
+                return;
+            }
+        };
+        host.disk.settle();
+        if host.sabotage == Some(Sabotage::LoseWrites) {
+            host.disk.lie_about_sync();
+        }
+        let start = Start {
+            signing_key: host.signing_key.clone(),
+            session: host.session.clone(),
+            name: host.name.clone(),
+            seed,
+            tempo_bpm: host.tempo_bpm,
+            card: host.card,
+            sabotage: host.sabotage,
+        };
+        host.boot += 1;
+        host.wake_at = None;
+        host.banned.clear();
+        let card_random = self.random.fork(id as u64);
+        host.running_card = host.card.map(|card| SoundCard::new(card, now, card_random));
+        let notes = loaded.notes.join("; ");
+        host.node = Some(Node::start(start, store, loaded, host.clock.local_at(now)));
+        self.log.record(now, "started", id, 0, notes.as_bytes());
+        self.after(id);
+        self.await_callback(id);
+    }
+
+    fn stop(&mut self, id: HostId) {
+        self.with_node(id, |node, now| node.leave(now));
+        for connection in self.end_process(id) {
+            self.schedule(self.now + GOODBYE, Event::Close(connection));
+        }
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.disk.crash(&mut self.random, false);
+        }
+    }
+
+    fn kill(&mut self, id: HostId, power: bool) {
+        let mid_commit =
+            self.hosts.get(id).and_then(|host| host.node.as_ref()).is_some_and(Node::is_committing);
+        for connection in self.end_process(id) {
+            let Some((a, b)) = self.network.disconnect(connection) else { continue };
+            let peer = if a == id { b } else { a };
+            let at = self.now + self.silence();
+            self.schedule(at, Event::Lost { host: peer, peer: id, connection });
+        }
+        let random = &mut self.random;
+        if let Some(host) = self.hosts.get_mut(id) {
+            if power {
+                host.disk.lose_power(random, mid_commit);
+            } else {
+                host.disk.crash(random, mid_commit);
+            }
+        }
+    }
+
+    /// The process is gone; returns the connections it had.
+    fn end_process(&mut self, id: HostId) -> Vec<ConnectionId> {
+        self.note_queues(id);
+        let Some(host) = self.hosts.get_mut(id) else { return vec![] };
+        host.node = None;
+        host.running_card = None;
+        host.boot += 1;
+        std::mem::take(&mut host.connections).into_values().collect()
+    }
+
+    fn split(&mut self, groups: &[Vec<HostId>]) {
+        self.heal();
+        let group_of = |host: HostId| groups.iter().position(|group| group.contains(&host));
+        for a in 0..self.hosts.len() {
+            for b in a + 1..self.hosts.len() {
+                if group_of(a).is_some() && group_of(a) == group_of(b) {
+                    continue;
+                }
+                self.network.cut(self.now, a, b);
+                if let Some(connection) = self.network.connection(a, b) {
+                    let at = self.now + IDLE_TIMEOUT;
+                    self.schedule(at, Event::Idle { connection, cut_at: self.now });
+                }
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        for a in 0..self.hosts.len() {
+            for b in a + 1..self.hosts.len() {
+                for (at, frame) in self.network.heal(self.now, a, b) {
+                    self.schedule(at, Event::Frame(frame));
+                }
+            }
+        }
+    }
+
+    fn edit(&mut self, id: HostId, edit: &Edit) {
+        let Some(host) = self.hosts.get(id) else { return };
+        let command = edit.command(&host.peer.name());
+        let mut answer = None;
+        self.with_node(id, |node, now| answer = Some(node.edit(now, &[command], edit.is_lasting())));
+        if let Some(answer) = answer {
+            self.log.record(self.now, "edited", id, 0, format!("{answer:?}").as_bytes());
+        }
+    }
+
+    // --- connections -------------------------------------------------------------------------------------
+
+    fn dial(&mut self, a: HostId, b: HostId) {
+        let next = self.network.next_dial(self.now);
+        self.schedule(next, Event::Dial(a, b));
+        let (Some(one), Some(other)) = (self.hosts.get(a), self.hosts.get(b)) else { return };
+        let known = one.connections.contains_key(&b) && other.connections.contains_key(&a);
+        let banned = one.bans(b, self.now) || other.bans(a, self.now);
+        if one.node.is_none() || other.node.is_none() || known || banned || !self.network.is_open(a, b) {
+            return;
+        }
+        let boots = (one.boot, other.boot);
+        self.schedule(self.now + self.network.handshake(a, b), Event::Connected { ends: (a, b), boots });
+    }
+
+    fn connect(&mut self, (a, b): (HostId, HostId), boots: (u32, u32)) {
+        let boot = |host: HostId| self.hosts.get(host).map(|host| host.boot);
+        let known = |host: HostId, peer: HostId| {
+            self.hosts.get(host).is_some_and(|host| host.connections.contains_key(&peer))
+        };
+        let stale = boot(a) != Some(boots.0) || boot(b) != Some(boots.1) || (known(a, b) && known(b, a));
+        if stale || !self.network.is_open(a, b) {
+            return;
+        }
+        let connection = self.network.connect(a, b);
+        self.log.record(self.now, "connected", a, b, &[]);
+        for (host, peer) in [(a, b), (b, a)] {
+            // The newer connection replaces an older one that this end has not yet given up.
+            self.forget(host, peer);
+            let Some(peer_key) = self.peer_key(peer) else { continue };
+            if let Some(host) = self.hosts.get_mut(host) {
+                host.connections.insert(peer, connection);
+            }
+            self.with_node(host, |node, now| node.handle_connected(now, peer_key));
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let Some((a, b)) = self.network.disconnect(connection) else { return };
+        let delay = self.network.handshake(a, b) / 3;
+        for (host, peer) in [(a, b), (b, a)] {
+            self.schedule(self.now + delay, Event::Lost { host, peer, connection });
+        }
+    }
+
+    fn time_out(&mut self, connection: ConnectionId, cut_at: WorldTime) {
+        let Some((a, b)) = self.network.ends(connection) else { return };
+        if self.network.cut_since(a, b) != Some(cut_at) {
+            return;
+        }
+        self.break_off(connection);
+    }
+
+    /// Both ends conclude from silence that the connection is dead, each in its own time.
+    fn break_off(&mut self, connection: ConnectionId) {
+        let Some((a, b)) = self.network.disconnect(connection) else { return };
+        for (host, peer) in [(a, b), (b, a)] {
+            let at = self.now + Duration::from_secs_f64(self.random.between(0.0, KEEP_ALIVE_S));
+            self.schedule(at, Event::Lost { host, peer, connection });
+        }
+    }
+
+    fn lose(&mut self, host: HostId, peer: HostId, connection: ConnectionId) {
+        let current = self.hosts.get(host).and_then(|host| host.connections.get(&peer));
+        if current == Some(&connection) {
+            self.log.record(self.now, "lost", host, peer, &[]);
+            self.forget(host, peer);
+        }
+    }
+
+    fn forget(&mut self, host: HostId, peer: HostId) {
+        let Some(peer_key) = self.peer_key(peer) else { return };
+        if self.hosts.get_mut(host).is_some_and(|host| host.connections.remove(&peer).is_some()) {
+            self.with_node(host, |node, now| node.handle_disconnected(now, peer_key));
+        }
+    }
+
+    fn silence(&mut self) -> Duration {
+        IDLE_TIMEOUT + Duration::from_secs_f64(self.random.between(0.0, KEEP_ALIVE_S))
+    }
+
+    // --- packets, timers, disks --------------------------------------------------------------------------
+
+    fn deliver_frame(&mut self, frame: Frame) {
+        let connection = frame.connection;
+        match self.network.arrive(frame) {
+            Arrival::Withheld => {}
+            Arrival::Overflow => self.break_off(connection),
+            Arrival::Delivered(Frame { from, to, channel, bytes, .. }) => {
+                let kind = match channel {
+                    Channel::Control => "control",
+                    Channel::Project => "project",
+                };
+                self.log.record(self.now, kind, from, to, &bytes);
+                let Some(peer) = self.peer_key(from) else { return };
+                self.with_node(to, |node, now| node.handle_frame(now, peer, channel, &bytes));
+            }
+        }
+    }
+
+    fn deliver_datagram(&mut self, connection: ConnectionId, from: HostId, to: HostId, bytes: &[u8]) {
+        let current = self.hosts.get(to).and_then(|host| host.connections.get(&from));
+        if current != Some(&connection) {
+            return;
+        }
+        self.log.record(self.now, "datagram", from, to, bytes);
+        let Some(peer) = self.peer_key(from) else { return };
+        self.with_node(to, |node, now| node.handle_datagram(now, peer, bytes));
+    }
+
+    fn wake(&mut self, id: HostId, boot: u32) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        // An event of an older process, or of a timer that an earlier one has replaced.
+        if host.boot != boot || host.wake_at != Some(now) {
+            return;
+        }
+        host.wake_at = None;
+        self.with_node(id, |node, now| node.handle_deadline(now));
+    }
+
+    fn committed(&mut self, id: HostId, boot: u32) {
+        let Some(host) = self.hosts.get(id).filter(|host| host.boot == boot) else { return };
+        host.disk.settle();
+        self.with_node(id, |node, now| node.handle_committed(now));
+    }
+
+    fn await_callback(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some(card) = host.running_card.as_mut() else { return };
+        let (at, boot) = (card.next_callback(), host.boot);
+        self.schedule(at, Event::Callback { host: id, boot });
+    }
+
+    fn call_back(&mut self, id: HostId, boot: u32) {
+        if self.hosts.get(id).is_none_or(|host| host.boot != boot) {
+            return;
+        }
+        self.with_node(id, |node, now| node.handle_callback(now));
+        self.await_callback(id);
+        for (from, playing) in self.playing(id) {
+            let position = playing.playout.map_or(i64::MIN, |playout| playout.timestamp_frames);
+            self.log.record(self.now, "played", from, id, &position.to_le_bytes());
+            let age = self.age(from, position);
+            self.tell(&Fact::Played { host: id, boot, from, playing: &playing, age });
+        }
+    }
+
+    /// How long ago a frame of a host's stream was captured; `None` if that host runs no card now.
+    fn age(&self, from: HostId, position: i64) -> Option<Duration> {
+        let card = self.hosts.get(from)?.running_card.as_ref()?;
+        Some(self.now.since(card.captured_at(u64::try_from(position).ok()?)))
+    }
+
+    /// The streams a host plays, with the hosts they come from.
+    fn playing(&self, id: HostId) -> Vec<(HostId, Playing)> {
+        let node = self.hosts.get(id).and_then(|host| host.node.as_ref());
+        let playing = node.into_iter().flat_map(Node::playing);
+        playing.filter_map(|(peer, playing)| Some((*self.by_peer.get(&peer)?, playing))).collect()
+    }
+
+    /// Lets a node do something, then carries out what it wants.
+    fn with_node(&mut self, id: HostId, act: impl FnOnce(&mut Node, i64)) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some(node) = host.node.as_mut() else { return };
+        act(node, host.clock.local_at(now));
+        self.after(id);
+    }
+
+    /// Carries out what a node wants, and sets its timer.
+    fn after(&mut self, id: HostId) {
+        while let Some(effect) =
+            self.hosts.get_mut(id).and_then(|host| host.node.as_mut()).and_then(Node::poll)
+        {
+            self.carry_out(id, effect);
+        }
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some(node) = host.node.as_ref() else { return };
+        let at = host.clock.world_at(node.poll_deadline()).max(self.now);
+        if host.wake_at.is_none_or(|earlier| at < earlier) {
+            host.wake_at = Some(at);
+            let boot = host.boot;
+            self.schedule(at, Event::Wake { host: id, boot });
+        }
+    }
+
+    fn carry_out(&mut self, from: HostId, effect: Effect) {
+        match effect {
+            Effect::Frame { to, channel, bytes } => {
+                let Some((to, connection)) = self.way_to(from, &to) else { return };
+                let frame = Frame { connection, from, to, channel, bytes };
+                if let Some(at) = self.network.send_frame(self.now, &frame) {
+                    self.schedule(at, Event::Frame(frame));
+                }
+            }
+            Effect::Datagram { to, bytes } => {
+                let Some((to, connection)) = self.way_to(from, &to) else { return };
+                match self.network.send_datagram(self.now, from, to) {
+                    Fate::Lost => {
+                        let content = bytes.as_slice();
+                        self.tell(&Fact::Lost { from, to, content });
+                    }
+                    Fate::Arrives(at) => self.schedule(at, Event::Datagram { connection, from, to, bytes }),
+                    Fate::ArrivesTwice(at, again) => {
+                        let copy = bytes.clone();
+                        self.schedule(at, Event::Datagram { connection, from, to, bytes });
+                        self.schedule(again, Event::Datagram { connection, from, to, bytes: copy });
+                    }
+                }
+            }
+            Effect::Disconnect { peer, ban } => {
+                let until = self.now + ban;
+                let Some(&to) = self.by_peer.get(&peer) else { return };
+                let Some(host) = self.hosts.get_mut(from) else { return };
+                host.banned.insert(to, until);
+                if let Some(connection) = host.connections.get(&to).copied() {
+                    self.close(connection);
+                }
+            }
+            Effect::Commit => {
+                let at = self.now + Disk::commit_time(&mut self.random);
+                let Some(boot) = self.hosts.get(from).map(|host| host.boot) else { return };
+                self.schedule(at, Event::Committed { host: from, boot });
+            }
+            Effect::Acknowledged(address) => {
+                self.log.record(self.now, "acknowledged", from, 0, address.as_bytes());
+                self.tell(&Fact::Acknowledged { host: from, address: &address });
+            }
+            Effect::Warning(text) => self.log.record(self.now, "warning", from, 0, text.as_bytes()),
+        }
+    }
+
+    fn way_to(&self, from: HostId, peer: &PeerKey) -> Option<(HostId, ConnectionId)> {
+        let to = *self.by_peer.get(peer)?;
+        Some((to, *self.hosts.get(from)?.connections.get(&to)?))
+    }
+
+    fn peer_key(&self, host: HostId) -> Option<PeerKey> {
+        self.hosts.get(host).map(|host| host.peer)
+    }
+
+    // --- the truth ---------------------------------------------------------------------------------------
+
+    fn tell(&mut self, fact: &Fact<'_>) {
+        for checker in &mut self.checkers {
+            if let (Err(why), None) = (checker.observe(fact), &self.objection) {
+                self.objection = Some((checker.name(), why));
+            }
+        }
+    }
+
+    fn sample(&mut self) {
+        let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
+        let moment = Moment { at: self.now, calm_for: self.now.since(self.disturbed_at), nodes };
+        self.tell(&Fact::Moment(&moment));
+    }
+
+    fn node_moment(&self, id: HostId) -> Option<NodeMoment> {
+        let host = self.hosts.get(id)?;
+        let node = host.node.as_ref()?;
+        let local = host.clock.local_at(self.now);
+        let register = node.session().beat();
+        let clocks = host.connections.keys().filter_map(|of| {
+            let other = self.hosts.get(*of)?;
+            // A stopped process has no clock to be right about.
+            other.node.as_ref()?;
+            let stated = node.clock(local, &other.peer)?;
+            Some(ClockMoment { of: *of, stated, true_offset_ns: other.clock.local_at(self.now) - local })
+        });
+        Some(NodeMoment {
+            members: self.members(node),
+            beat: register.beat_at(node.session().timebase().session_at(local)),
+            tempo_bpm: register.tempo_bpm,
+            clocks: clocks.collect(),
+        })
+    }
+
+    fn members(&self, node: &Node) -> Vec<HostId> {
+        node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied()).collect()
+    }
+
+    fn note_queues(&mut self, id: HostId) {
+        let Some(node) = self.hosts.get(id).and_then(|host| host.node.as_ref()) else { return };
+        for (name, most, bound) in node.queues() {
+            self.tell(&Fact::Queue { name, most, bound });
+        }
+    }
+
+    fn judge_end(&mut self) {
+        for id in 0..self.hosts.len() {
+            self.note_queues(id);
+        }
+        let (most, bound) = self.network.most_held();
+        self.tell(&Fact::Queue { name: "frames held back by a cut", most, bound });
+        let mut checkers = std::mem::take(&mut self.checkers);
+        let running =
+            || self.hosts.iter().enumerate().filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)));
+        let nodes: Vec<EndState<'_>> = running()
+            .map(|(id, host, node)| EndState {
+                host: id,
+                session: &host.session,
+                node,
+                reachable: running()
+                    .filter(|(other, it, _)| {
+                        *other != id && it.session == host.session && self.network.is_open(id, *other)
+                    })
+                    .map(|(other, ..)| other)
+                    .collect(),
+                members: self.members(node),
+            })
+            .collect();
+        let objection = checkers
+            .iter_mut()
+            .find_map(|checker| checker.observe(&Fact::End(&nodes)).err().map(|why| (checker.name(), why)));
+        let heads: Vec<(HostId, String)> =
+            nodes.iter().map(|node| (node.host, node.node.project().heads_hash())).collect();
+        for (host, hash) in heads {
+            self.log.record(self.now, "heads", host, 0, hash.as_bytes());
+        }
+        self.checkers = checkers;
+        self.objection = self.objection.take().or(objection);
+    }
+}
+
+impl Host {
+    fn new(plan: &HostPlan, mut random: Random) -> Self {
+        let signing_key = ed25519_dalek::SigningKey::from_bytes(&random.bytes());
+        Self {
+            name: plan.name.clone(),
+            session: plan.session.clone(),
+            tempo_bpm: plan.tempo_bpm,
+            clock: plan.clock,
+            card: plan.card,
+            running_card: None,
+            sabotage: plan.sabotage,
+            peer: PeerKey(signing_key.verifying_key().to_bytes()),
+            signing_key,
+            disk: Disk::default(),
+            node: None,
+            boot: 0,
+            wake_at: None,
+            connections: BTreeMap::new(),
+            banned: BTreeMap::new(),
+        }
+    }
+
+    fn bans(&self, peer: HostId, now: WorldTime) -> bool {
+        self.banned.get(&peer).is_some_and(|until| now < *until)
+    }
+}

@@ -1,0 +1,130 @@
+//! A JACK server without a sound card, and a client of it that plays and records.
+
+use crate::audio::{read_wav, write_wav};
+use crate::binary::jack_probe;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait::{eventually, seconds};
+
+/// JACK's registry has eight entries and keeps those of servers that were killed; with one fixed name a new
+/// server takes its predecessor's. Only a test that has the machine to itself may start one.
+const SERVER: &str = "bandmesh-test";
+
+/// A `jackd` with the dummy driver; killed on drop.
+#[derive(Debug)]
+pub struct JackServer {
+    child: Child,
+}
+
+impl JackServer {
+    /// Starts a server at `rate_hz` with `period_frames`.
+    ///
+    /// It waits for its clients (`-S`), so that a late wake-up of a virtual machine stretches everybody's
+    /// time instead of dropping a period that nobody was to blame for.
+    pub fn start(rate_hz: u32, period_frames: u32) -> Self {
+        let child = jack_command("setpriv")
+            .args(["--pdeathsig", "KILL", "jackd", "-S", "-R", "-P", "70", "-n", SERVER])
+            .args(["-d", "dummy", "-r", &rate_hz.to_string(), "-p", &period_frames.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("jackd: {e}; ./dev setup installs it"));
+        let mut server = Self { child };
+        eventually(seconds(10), "jackd answers", || {
+            assert!(server.child.try_wait().unwrap().is_none(), "jackd ended");
+            !server.ports().is_empty()
+        });
+        server
+    }
+
+    /// What a client needs in its environment to find this server.
+    pub fn environment() -> [(&'static str, &'static str); 3] {
+        [("JACK_DEFAULT_SERVER", SERVER), ("JACK_NO_START_SERVER", "1"), ("JACK_NO_AUDIO_RESERVATION", "1")]
+    }
+
+    /// The names of all ports.
+    pub fn ports(&self) -> Vec<String> {
+        let out = jack_command("jack_lsp").stderr(Stdio::null()).output();
+        let out = out.unwrap_or_else(|e| panic!("jack_lsp: {e}; ./dev setup installs it"));
+        String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
+    }
+
+    /// Plays `signal` (48 kHz) into `port_in` and returns what `port_out` gave in the same frames.
+    pub fn play_through(&self, signal: &[f32], port_in: &str, port_out: &str) -> Vec<f32> {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let (play, heard) = (scratch.path().join("play.wav"), scratch.path().join("heard.wav"));
+        write_wav(&play, signal);
+        run_probe(&play, port_in, port_out, &heard, Duration::from_secs_f64(signal.len() as f64 / 48e3));
+        read_wav(&heard)
+    }
+
+    /// Stops the server as a user would.
+    pub fn stop(self) {}
+}
+
+impl Drop for JackServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn jack_command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.envs(JackServer::environment());
+    command
+}
+
+fn run_probe(play: &Path, port_in: &str, port_out: &str, heard: &Path, length: Duration) {
+    let mut child = jack_command("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .arg(jack_probe())
+        .arg(play)
+        .args([port_in, port_out])
+        .arg(heard)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("start the JACK probe");
+    let mut ended = None;
+    eventually(length * 2 + seconds(20), "the JACK probe ends", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()), "the JACK probe failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{compare, noise};
+    use crate::lan::Lan;
+
+    /// A client of JACK's own that passes sound through, killed on drop.
+    struct Through(Child);
+
+    impl Drop for Through {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn what_is_played_through_a_client_comes_back_in_the_same_frame() {
+        let _machine = Lan::alone(0);
+        let server = JackServer::start(48_000, 128);
+        let through = jack_command("jack_thru").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let _through = Through(through.expect("start jack_thru"));
+        eventually(seconds(5), "jack_thru has ports", || {
+            server.ports().iter().filter(|port| port.starts_with("jack_thru:")).count() == 4
+        });
+        let sent = noise(1, 1.0);
+        let heard = server.play_through(&sent, "jack_thru:input_1", "jack_thru:output_1");
+        let delivery = compare(&sent, &heard).expect("it comes back");
+        assert_eq!(delivery.lag_frames, [0.0; 3]);
+        assert!(delivery.gaps.is_empty(), "{delivery}");
+    }
+}

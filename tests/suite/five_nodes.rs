@@ -1,0 +1,112 @@
+//! A band of five, one of whose laptops dies and comes back.
+
+use tests::audio::{compare, noise, read_wav, write_wav};
+use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
+
+/// Long enough for five to start on a slow machine, one to die, and come back.
+const SET_S: f64 = 40.0;
+/// A hole an audience hears; what concealment covers is shorter.
+const AUDIBLE_GAP_MS: f64 = 60.0;
+
+fn heads(band: &[Node]) -> Vec<String> {
+    let mut heads: Vec<String> = band.iter().map(Node::heads).collect();
+    heads.dedup();
+    heads
+}
+
+#[test]
+fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
+    let seed = seed("noise of Alice, and one more for Eve");
+    let lan = Lan::alone(5);
+    let (alice_plays, eve_plays) = (noise(seed, SET_S), noise(seed + 1, SET_S));
+    let mut band: Vec<Node> = ["Alice", "Bob", "Carol", "Dave", "Eve"]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let mut node = Node::prepared(lan.host(i), Options::named(name));
+            let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
+            match i {
+                0 => write_wav(&input, &alice_plays),
+                4 => write_wav(&input, &eve_plays),
+                _ => write_wav(&input, &[]),
+            }
+            node.set_options(|options| options.file(&input, &output));
+            node.restart();
+            node
+        })
+        .collect();
+    eventually(seconds(5), "everybody hears everybody", || {
+        band.iter()
+            .enumerate()
+            .all(|(i, one)| band.iter().enumerate().all(|(j, other)| i == j || one.hears(other)))
+    });
+    band[1].edit(
+        serde_json::json!([{"op": "add", "address": "/tracks", "value": {"name": "Bass", "kind": "audio"}}]),
+    );
+    eventually(seconds(5), "all five have the same project", || heads(&band).len() == 1);
+
+    let id = band[4].id().to_owned();
+    band[4].kill();
+    band[2].edit(serde_json::json!([{"op": "set", "address": "/transport/tempo_bpm", "value": 97.0}]));
+    eventually(seconds(8), "Bob no longer counts Eve as connected", || {
+        band[1].peers().iter().all(|p| p["peer_id"] != id.as_str() || p["state"] != "connected")
+    });
+    let before: Vec<f64> = (0..4).map(|i| received_of_eve(&band[i], &id)).collect();
+    band[4].restart();
+    assert_eq!(band[4].id(), id, "the same identity, from the same data directory");
+    let back = eventually(seconds(5), "everybody hears Eve again", || {
+        (0..4).all(|i| {
+            // The count may begin anew with her stream.
+            let received = received_of_eve(&band[i], &id);
+            received > 0.0 && received != before[i]
+        })
+    });
+    let audio_back = band[4].started().elapsed();
+    eventually(seconds(5), "all five have the same project again", || heads(&band).len() == 1);
+    assert_eq!(number(&band[4].project("/transport"), "/tempo_bpm"), 97.0);
+    eprintln!("Eve audible {audio_back:?} after her restart, {back:?} after ready");
+    assert!(audio_back < seconds(2), "{audio_back:?}");
+
+    for node in &mut band {
+        assert_eq!(node.stop().0, 0);
+    }
+    for node in &band[1..4] {
+        let heard = read_wav(&node.scratch("hears.wav"));
+        let alice = compare(&alice_plays, &heard).expect("Alice is in everybody's recording");
+        eprintln!("Alice, as recorded by one who stayed: {alice}");
+        assert!(alice.longest_gap_ms() < AUDIBLE_GAP_MS, "interrupted: {alice}, {:?}", alice.gaps);
+    }
+    let heard = read_wav(&band[1].scratch("hears.wav"));
+    assert!(compare(&eve_plays, &heard).is_some(), "Eve is in Bob's recording");
+}
+
+/// Packets received of the peer `id`; 0 if it is not known or not heard.
+fn received_of_eve(node: &Node, id: &str) -> f64 {
+    let peers = node.peers();
+    let eve = peers.iter().find(|p| p["peer_id"] == id);
+    eve.and_then(|p| p["audio"]["received"].as_f64()).unwrap_or(0.0)
+}
+
+#[test]
+fn one_who_leaves_politely_is_gone_at_once_and_the_others_play_on() {
+    let lan = Lan::new(3);
+    let mut band: Vec<Node> = ["Alice", "Bob", "Carol"]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| Node::start(lan.host(i), Options::named(name)))
+        .collect();
+    eventually(seconds(5), "all three hear each other", || {
+        band.iter().all(|one| one.peers().iter().filter(|p| p["state"] == "connected").count() == 2)
+    });
+    let id = band[2].id().to_owned();
+    let (code, took) = band[2].stop();
+    assert_eq!(code, 0);
+    assert!(took < seconds(2), "{took:?}");
+    // A goodbye, not a timeout: those take four seconds.
+    eventually(ms(1_500), "the others know that Carol has left", || {
+        band[..2]
+            .iter()
+            .all(|node| node.peers().iter().all(|p| p["peer_id"] != id.as_str() || p["state"] != "connected"))
+    });
+    assert!(band[0].hears(&band[1]) && band[1].hears(&band[0]));
+}

@@ -1,0 +1,65 @@
+//! Two nodes on one JACK server, as in a studio with one sound card.
+
+use tests::audio::{compare, frames, noise, to_ms};
+use tests::{JackServer, Lan, Node, Options, eventually, number, seconds, seed};
+
+const RATE_HZ: u32 = 48_000;
+const PERIOD_FRAMES: u32 = 128;
+/// Playing before measuring, so that the playout delay has settled.
+const SETTLING_S: f64 = 8.0;
+
+fn player(lan: &Lan, host: usize, name: &str) -> Node {
+    let mut options = Options::named(name).audio("jack").with(&["--jack-name", name]);
+    for (key, value) in JackServer::environment() {
+        options = options.env(key, value);
+    }
+    Node::start(lan.host(host), options)
+}
+
+/// `BANDMESH_JACK_SECONDS=600` for the ten minutes of the figures.
+#[test]
+fn a_minute_through_two_nodes_on_one_server_has_no_dropout() {
+    let length_s = std::env::var("BANDMESH_JACK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30.0);
+    let seed = seed("noise");
+    let lan = Lan::alone(2);
+    let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);
+    let (mut a, mut b) = (player(&lan, 0, "A"), player(&lan, 1, "B"));
+    let ports = server.ports();
+    for port in ["A:in_1", "A:out_1", "B:in_1", "B:out_1"] {
+        assert!(ports.iter().any(|p| p == port), "no {port} in {ports:?}");
+    }
+    for node in [&a, &b] {
+        let status = node.status();
+        assert_eq!(status["audio"]["host"], "jack", "{status}");
+        assert_eq!(number(&status, "/audio/rate_hz"), f64::from(RATE_HZ));
+        assert_eq!(number(&status, "/audio/period_frames"), f64::from(PERIOD_FRAMES));
+    }
+    eventually(seconds(5), "B hears A", || b.hears(&a));
+
+    let sent = noise(seed, SETTLING_S + length_s);
+    let heard = server.play_through(&sent, "A:in_1", "B:out_1");
+    let from = frames(SETTLING_S);
+    let delivery = compare(&sent[from..], &heard[from..]).expect("B gives out what A was given");
+    let peer = b.peer(&a);
+    eprintln!("through A and B: {delivery}");
+    eprintln!("one period is {:.2} ms; B says of A: {}", to_ms(f64::from(PERIOD_FRAMES)), peer["audio"]);
+    assert!(delivery.gaps.is_empty(), "{delivery}: {:?}", delivery.gaps);
+    assert!(delivery.lag_ms() < 15.0, "{delivery}");
+    for node in [&mut a, &mut b] {
+        assert_eq!(number(&node.status(), "/audio/xruns"), 0.0);
+        assert_eq!(node.stop().0, 0);
+    }
+}
+
+#[test]
+fn a_server_that_dies_is_survived_and_said() {
+    let lan = Lan::alone(1);
+    let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);
+    let mut node = player(&lan, 0, "A");
+    server.stop();
+    eventually(seconds(10), "the node says that JACK is gone", || {
+        node.status()["warnings"].to_string().to_lowercase().contains("jack")
+    });
+    assert!(node.is_alive());
+    assert_eq!(node.stop().0, 0);
+}

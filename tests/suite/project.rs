@@ -1,0 +1,139 @@
+//! The shared project: what was acknowledged stays, what was made apart merges.
+
+use serde_json::{Value, json};
+use tests::{Lan, Node, Options, eventually, number, seconds};
+
+fn alone() -> (Lan, Node) {
+    let lan = Lan::new(1);
+    let node = Node::start(lan.host(0), Options::named("Alice").with(&["--no-mdns", "--no-link"]));
+    (lan, node)
+}
+
+fn add_track(name: &str) -> Value {
+    json!({"op": "add", "address": "/tracks", "value": {"name": name, "kind": "audio"}})
+}
+
+fn set(address: &str, value: Value) -> Value {
+    json!({"op": "set", "address": address, "value": value})
+}
+
+/// The names of the tracks in their order.
+fn track_names(node: &Node) -> Vec<String> {
+    let tracks = node.project("/tracks");
+    let tracks = tracks.as_array().unwrap_or_else(|| panic!("/tracks is not a list: {tracks}"));
+    tracks.iter().map(|t| t["name"].as_str().expect("a track has a name").into()).collect()
+}
+
+#[test]
+fn an_acknowledged_edit_survives_sigkill_at_once() {
+    let (_lan, mut alice) = alone();
+    let strip = format!("/mixer/strip/{}", alice.id());
+    for round in 0..5 {
+        let made = alice.edit(json!([
+            add_track(&format!("Take {round}")),
+            set("/transport/tempo_bpm", json!(100.0 + f64::from(round))),
+            set(&format!("{strip}/gain_db"), json!(-3.0 - f64::from(round))),
+        ]));
+        let heads = alice.heads();
+        alice.kill();
+        alice.restart();
+        assert_eq!(alice.heads(), heads);
+        assert_eq!(alice.project(&made[0])["name"], format!("Take {round}"));
+        assert_eq!(number(&alice.project("/transport"), "/tempo_bpm"), 100.0 + f64::from(round));
+        assert_eq!(number(&alice.project(&strip), "/gain_db"), -3.0 - f64::from(round));
+    }
+    assert_eq!(track_names(&alice).len(), 5);
+}
+
+#[test]
+fn edits_without_waiting_are_on_disk_after_a_polite_stop() {
+    let (_lan, mut alice) = alone();
+    let body = json!({"commands": [add_track("Bass"), json!({"op": "add", "address": "/chat", "value": {"text": "hi"}})]});
+    let answer = alice.api().patch("/project?wait=none", &body).ok();
+    assert_eq!(answer["durable"], false, "{answer}");
+    let heads = answer["heads_hash"].as_str().expect("heads_hash").to_owned();
+    let (code, took) = alice.stop();
+    assert_eq!(code, 0);
+    assert!(took < seconds(2), "{took:?}");
+    alice.restart();
+    assert_eq!(track_names(&alice), ["Bass"]);
+    assert_eq!(alice.heads(), heads);
+    assert!(alice.project("/chat").to_string().contains("\"hi\""));
+}
+
+#[test]
+fn commands_are_applied_all_or_none_and_an_error_says_what_is_allowed() {
+    let (_lan, alice) = alone();
+    let before = alice.heads();
+    let bad = [
+        (set("/transport/tempo_bpm", json!(5000.0)), "999"),
+        (set("/mixer/strip/nobody/gain_db", json!("loud")), "number"),
+        (set("/no/such/address", json!(1)), "/no/such/address"),
+        (json!({"op": "delete", "address": "/tracks/none"}), "/tracks/none"),
+    ];
+    for (command, said) in bad {
+        let reply = alice.api().patch("/project", &json!({"commands": [add_track("Never"), command]}));
+        assert!((400..500).contains(&reply.status), "{reply:?}");
+        let detail = reply.problem(reply.status);
+        assert!(detail.contains(said), "{command} gave {detail:?}, which does not say {said:?}");
+    }
+    assert_eq!(alice.heads(), before);
+    assert_eq!(track_names(&alice), Vec::<String>::new());
+}
+
+#[test]
+fn tracks_are_moved_renamed_and_deleted() {
+    let (_lan, alice) = alone();
+    let made = alice.edit(json!([add_track("Drums"), add_track("Bass"), add_track("Keys")]));
+    assert_eq!(track_names(&alice), ["Drums", "Bass", "Keys"]);
+    alice.edit(json!([
+        {"op": "move", "address": made[2], "before": made[0]},
+        {"op": "move", "address": made[0], "before": null},
+        set(&format!("{}/name", made[1]), json!("Double bass")),
+    ]));
+    assert_eq!(track_names(&alice), ["Keys", "Double bass", "Drums"]);
+    alice.edit(json!([{"op": "delete", "address": made[1]}]));
+    assert_eq!(track_names(&alice), ["Keys", "Drums"]);
+    assert_eq!(alice.api().get(&format!("/project{}", made[1])).status, 404);
+}
+
+#[test]
+fn projects_edited_apart_merge_when_the_players_meet() {
+    let lan = Lan::new(2);
+    let mut alice = Node::start(lan.host(0), Options::named("Alice"));
+    let mut bob = Node::start(lan.host(1), Options::named("Bob"));
+    let made = alice.edit(json!([add_track("Shared")]));
+    eventually(seconds(4), "they have met", || {
+        alice.heads() == bob.heads() && track_names(&bob) == ["Shared"]
+    });
+
+    bob.stop();
+    alice.edit(json!([add_track("Alice's"), set(&format!("{}/name", made[0]), json!("Ours"))]));
+    alice.stop();
+    bob.restart();
+    bob.edit(json!([add_track("Bob's"), set(&format!("{}/color", made[0]), json!("#00ff00"))]));
+    alice.restart();
+    eventually(seconds(4), "their projects are one", || {
+        alice.heads() == bob.heads() && track_names(&alice).len() == 3
+    });
+    assert_eq!(track_names(&alice), track_names(&bob));
+    let shared = bob.project(&made[0]);
+    assert_eq!((shared["name"].as_str(), shared["color"].as_str()), (Some("Ours"), Some("#00ff00")));
+}
+
+#[test]
+fn a_member_is_known_to_the_others_by_name_colour_and_instrument() {
+    let lan = Lan::new(2);
+    let alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let member = format!("/members/{}", alice.id());
+    alice.edit(json!([
+        set(&format!("{member}/color"), json!("#123456")),
+        set(&format!("{member}/instrument"), json!("Trombone")),
+    ]));
+    eventually(seconds(5), "Bob sees who Alice is", || {
+        let reply = bob.api().get(&format!("/project{member}"));
+        let seen = if reply.status == 200 { reply.json() } else { Value::Null };
+        seen["name"] == "Alice" && seen["color"] == "#123456" && seen["instrument"] == "Trombone"
+    });
+}

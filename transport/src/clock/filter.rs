@@ -1,0 +1,217 @@
+//! From noisy exchanges to offset and drift: one Kalman filter over the quickest of every few exchanges.
+//!
+//! The state is offset and drift; drift wanders a little. How noisy the exchanges are nobody tells us, so the filter
+//! measures it from its own surprises (innovations), and it measures two more things that would make a plain filter's
+//! confidence a lie: surprises that resemble the one before (queues drain slowly), and surprises that keep one sign
+//! (the clock's rate changed). Sources: Kalman 1960; Mehra 1970 for the noise; Mills, RFC 5905, for the minimum filter.
+
+/// 1-sigma prior on the drift between two quartz clocks, as a ratio. Data sheets say 20 to 50 ppm.
+const DRIFT_PRIOR: f64 = 50e-6;
+/// How fast drift wanders: ratio per square root of a second. Warming crystals move about 0.1 ppm in half a minute.
+const DRIFT_WANDER: f64 = 0.02e-6;
+/// Random error of reading a clock, ns per square root of a second.
+const PHASE_WANDER_NS: f64 = 200.0;
+/// Exchanges over which the noise is averaged once there are so many.
+const NOISE_MEMORY: f64 = 256.0;
+/// A shorter memory that notices a path getting worse.
+const SHORT_NOISE_MEMORY: f64 = 16.0;
+/// A new exchange counts this many times a fair share of all, so that the first guess, which is wide, fades with the
+/// square of their number.
+const HASTE: f64 = 2.0;
+/// A surprise above this many sigmas is cut down to it, so one wild exchange cannot drag the estimate.
+const MAX_SURPRISE: f64 = 4.0;
+/// Mean of the last surprises (in sigmas, gain 1/8) at which the model is wrong rather than unlucky: 4.6 sigmas of
+/// that mean. A false alarm throws away minutes of averaging on a path that jitters.
+const MAX_BIAS: f64 = 1.2;
+/// What that mean reaches by chance, at 2.3 sigmas.
+const BIAS_BY_CHANCE: f64 = 0.6;
+const BIAS_GAIN: f64 = 0.125;
+/// Drift uncertainty added when the rate has evidently changed: as if nothing were known of it.
+const RATE_CHANGE: f64 = DRIFT_PRIOR;
+
+/// One exchange as the filters see it. Times in seconds, the rest in nanoseconds, both from the clock's base.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub(super) at_s: f64,
+    pub(super) offset_ns: f64,
+    /// Round trip less the time the peer took to answer.
+    pub(super) delay_ns: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// Feed only the quickest of so many exchanges.
+    group: usize,
+    pending: Option<Sample>,
+    pending_count: usize,
+    state: Option<State>,
+    used: f64,
+    noise_var: f64,
+    short_noise_var: f64,
+    last_surprise: f64,
+    correlation: f64,
+    bias: f64,
+    /// Mean delay of the exchanges used.
+    mean_delay_ns: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    at_s: f64,
+    offset_ns: f64,
+    /// ns per second, that is, parts per 10^9.
+    drift: f64,
+    /// Covariance: offset, both, drift.
+    p: [f64; 3],
+}
+
+impl Filter {
+    pub(super) fn new(group: usize) -> Self {
+        Filter {
+            group,
+            pending: None,
+            pending_count: 0,
+            state: None,
+            used: 0.0,
+            noise_var: 0.0,
+            short_noise_var: 0.0,
+            last_surprise: 0.0,
+            correlation: 0.0,
+            bias: 0.0,
+            mean_delay_ns: 0.0,
+        }
+    }
+
+    /// Of how many exchanges one is used.
+    pub(super) fn group(&self) -> usize {
+        self.group
+    }
+
+    /// Takes an exchange. If the clock's rate evidently changed, by how much the estimate may be off, as a variance in
+    /// ns^2, so that filters which use fewer exchanges need not find out by themselves.
+    pub(super) fn handle(&mut self, sample: Sample) -> Option<f64> {
+        if self.pending.is_none_or(|pending| sample.delay_ns < pending.delay_ns) {
+            self.pending = Some(sample);
+        }
+        self.pending_count += 1;
+        if self.pending_count < self.group {
+            return None;
+        }
+        self.pending_count = 0;
+        self.pending.take().and_then(|quickest| self.update(quickest))
+    }
+
+    /// Trusts the past less: another filter saw the rate change.
+    pub(super) fn loosen(&mut self, variance: f64) {
+        if let Some(state) = &mut self.state {
+            state.loosen(variance);
+            self.bias = 0.0;
+        }
+    }
+
+    /// Offset in ns and drift in ns/s at a time.
+    pub(super) fn predict(&self, at_s: f64) -> Option<(f64, f64)> {
+        let state = self.state?;
+        Some((state.offset_ns + state.drift * (at_s - state.at_s), state.drift))
+    }
+
+    /// Standard error of the offset at a time, with what the surprises say about the model. `None` before there is
+    /// enough to know it by.
+    pub(super) fn sigma_ns(&self, at_s: f64) -> Option<f64> {
+        let state = self.state.filter(|_| self.used >= 3.0)?.at(at_s);
+        // The variance of a mean of correlated values, first-order autoregressive; small correlations are chance.
+        let rho = (self.correlation - 0.2).clamp(0.0, 0.9);
+        // Few exchanges: the noise itself is uncertain (Student's t, roughly).
+        let few = 1.0 + 3.0 / self.used;
+        Some(state.p[0].sqrt() * ((1.0 + rho) / (1.0 - rho)).sqrt() * few)
+    }
+
+    /// How far the latest exchanges lie to one side of the estimate, beyond what chance does: a change of rate that
+    /// the filter has not followed yet, ns.
+    pub(super) fn one_sided_ns(&self) -> f64 {
+        (self.bias.abs() - BIAS_BY_CHANCE).max(0.0) * self.noise().sqrt()
+    }
+
+    /// Mean delay of the exchanges used.
+    pub(super) fn mean_delay_ns(&self) -> f64 {
+        self.mean_delay_ns
+    }
+
+    fn update(&mut self, sample: Sample) -> Option<f64> {
+        self.used += 1.0;
+        let memory = 1.0 / self.used.min(NOISE_MEMORY);
+        self.mean_delay_ns += (sample.delay_ns - self.mean_delay_ns) * memory;
+        let Some(state) = self.state else {
+            // The truth lies within half the delay either way, evenly for all we know.
+            self.noise_var = (sample.delay_ns / 2.0).powi(2) / 3.0 + 1.0;
+            self.short_noise_var = self.noise_var;
+            let p = [self.noise_var, 0.0, (DRIFT_PRIOR * 1e9).powi(2)];
+            self.state = Some(State { at_s: sample.at_s, offset_ns: sample.offset_ns, drift: 0.0, p });
+            return None;
+        };
+        let mut state = state.at(sample.at_s);
+        let noise = self.noise();
+        let surprise_var = state.p[0] + noise;
+        let surprise = (sample.offset_ns - state.offset_ns) / surprise_var.sqrt();
+        self.learn(surprise, surprise_var, noise);
+        let alarm = (self.bias.abs() > MAX_BIAS).then(|| self.bias.powi(2) * noise);
+        if let Some(variance) = alarm {
+            state.loosen(variance);
+            self.bias = 0.0;
+        }
+        let innovation_var = state.p[0] + noise;
+        let innovation = surprise.clamp(-MAX_SURPRISE, MAX_SURPRISE) * surprise_var.sqrt();
+        let gain = [state.p[0] / innovation_var, state.p[1] / innovation_var];
+        state.offset_ns += gain[0] * innovation;
+        state.drift += gain[1] * innovation;
+        let [p_offset, p_both, p_drift] = state.p;
+        state.p = [(1.0 - gain[0]) * p_offset, (1.0 - gain[0]) * p_both, p_drift - gain[1] * p_both];
+        self.state = Some(state);
+        alarm
+    }
+
+    /// The long-term noise, unless it has lately been so much worse that chance does not explain it.
+    fn noise(&self) -> f64 {
+        if self.short_noise_var > 2.0 * self.noise_var { self.short_noise_var } else { self.noise_var }
+    }
+
+    /// What a surprise (in sigmas) says about noise, correlation and bias.
+    fn learn(&mut self, surprise: f64, surprise_var: f64, noise: f64) {
+        let seen_var = surprise.clamp(-2.0 * MAX_SURPRISE, 2.0 * MAX_SURPRISE).powi(2) * noise;
+        let weight = (HASTE / (self.used + HASTE)).max(1.0 / NOISE_MEMORY);
+        self.noise_var += (seen_var - self.noise_var) * weight;
+        let weight = (HASTE / (self.used + HASTE)).max(1.0 / SHORT_NOISE_MEMORY);
+        self.short_noise_var += (seen_var.min(surprise_var * 9.0) - self.short_noise_var) * weight;
+        let bounded = surprise.clamp(-MAX_SURPRISE, MAX_SURPRISE);
+        self.correlation += (bounded * self.last_surprise - self.correlation) / self.used.min(128.0);
+        self.last_surprise = bounded;
+        self.bias += (bounded - self.bias) * BIAS_GAIN;
+    }
+}
+
+impl State {
+    fn loosen(&mut self, variance: f64) {
+        self.p[0] += variance;
+        self.p[2] += (RATE_CHANGE * 1e9).powi(2);
+    }
+
+    /// The state carried to another time, its uncertainty grown.
+    fn at(self, at_s: f64) -> State {
+        let dt = at_s - self.at_s;
+        let age = dt.abs();
+        let [p_offset, p_both, p_drift] = self.p;
+        let wander = (DRIFT_WANDER * 1e9).powi(2);
+        State {
+            at_s,
+            offset_ns: self.offset_ns + self.drift * dt,
+            drift: self.drift,
+            p: [
+                (p_offset + 2.0 * dt * p_both + dt * dt * p_drift).max(0.0)
+                    + wander * age.powi(3) / 3.0
+                    + PHASE_WANDER_NS.powi(2) * age,
+                p_both + dt * p_drift + wander * age * age / 2.0,
+                p_drift + wander * age,
+            ],
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Whole nodes, libp2p and QUIC included, in virtual time: minutes pass in moments.
+
+use tokio::time::Instant;
+
+use super::world::World;
+use super::*;
+
+const A: &str = "10.0.0.1";
+const B: &str = "10.0.0.2";
+
+fn node(world: &World, seed: u8, ip: &str) -> Node {
+    Node::start(Config { mdns: true, ..config(seed, "0.0.0.0:7778") }, world.host(ip))
+}
+
+/// The comings and goings `node` was told of since it was last asked.
+fn changes_so_far(node: &mut Node) -> Vec<Event> {
+    let is_change =
+        |event: &Event| matches!(event, Event::PeerConnected { .. } | Event::PeerDisconnected { .. });
+    std::iter::from_fn(|| node.events.try_recv()).filter(is_change).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_start_together_share_one_connection() {
+    let world = World::new(Duration::from_millis(5));
+    let (mut alice, mut bob) = (node(&world, 1, A), node(&world, 2, B));
+    let start = Instant::now();
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((changes_so_far(&mut alice), changes_so_far(&mut bob)), (vec![], vec![]));
+    alice.mesh.send(&bob.id(), Channel::Control, Bytes::from_static(b"still here")).unwrap();
+    assert_eq!(bob.message().await.2, "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_dial_each_other_at_once_agree_on_one_connection() {
+    let world = World::new(Duration::from_millis(20));
+    let named = |seed, own, other| {
+        let peers = vec![quic_address(other, 7778).with(libp2p::multiaddr::Protocol::P2p(id(3 - seed)))];
+        Node::start(Config { peers, ..config(seed, "0.0.0.0:7778") }, world.host(own))
+    };
+    let (mut alice, mut bob) = (named(1, A, B), named(2, B, A));
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    // Whatever happened in the first moment, afterwards there is one connection, and it works.
+    while alice.events.try_recv().is_some() || bob.events.try_recv().is_some() {}
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((alice.events.try_recv(), bob.events.try_recv()), (None, None));
+    alice.mesh.send(&bob.id(), Channel::Control, Bytes::from_static(b"one")).unwrap();
+    bob.mesh.send(&alice.id(), Channel::Control, Bytes::from_static(b"two")).unwrap();
+    assert_eq!(bob.message().await.2, "one");
+    assert_eq!(alice.message().await.2, "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_network_is_noticed_and_heals() {
+    let world = World::new(Duration::from_millis(5));
+    let (mut alice, mut bob) = (node(&world, 1, A), node(&world, 2, B));
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+
+    world.divide(A, B);
+    let split = Instant::now();
+    assert_eq!(alice.disconnected(bob.id()).await, DisconnectReason::Silence);
+    assert_eq!(bob.disconnected(alice.id()).await, DisconnectReason::Silence);
+    assert!(split.elapsed() < Duration::from_secs(6), "{:?}", split.elapsed());
+
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    world.heal();
+    let healed = Instant::now();
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+    assert!(healed.elapsed() < Duration::from_secs(8), "{:?}", healed.elapsed());
+
+    let mut heard = bob.collect_datagrams();
+    alice.mesh.media().send(&bob.id(), Bytes::from_static(b"music")).unwrap();
+    assert_eq!(heard.recv().await.unwrap().1, "music");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_crashed_is_replaced_by_its_next_run() {
+    let world = World::new(Duration::from_millis(5));
+    let (mut alice, mut bob) = (node(&world, 1, A), node(&world, 2, B));
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+
+    // The new run takes the old one's port, so the old one is deaf and mute from here on.
+    let crash = Instant::now();
+    let mut risen = node(&world, 2, B);
+    risen.connected(alice.id()).await;
+    assert_eq!(alice.disconnected(risen.id()).await, DisconnectReason::Restarted);
+    alice.connected(risen.id()).await;
+    assert!(crash.elapsed() < Duration::from_secs(1), "{:?}", crash.elapsed());
+    alice.mesh.send(&risen.id(), Channel::Project, Bytes::from_static(b"welcome back")).unwrap();
+    assert_eq!(risen.message().await.2, "welcome back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_sent_away_is_told_why_and_a_banned_one_stays_away() {
+    let world = World::new(Duration::from_millis(5));
+    let (mut alice, mut bob) = (node(&world, 1, A), node(&world, 2, B));
+    alice.connected(bob.id()).await;
+    bob.connected(alice.id()).await;
+    alice.mesh.ban(bob.id(), Duration::from_secs(120));
+    assert_eq!(bob.disconnected(alice.id()).await, DisconnectReason::Dismissed("banned".to_owned()));
+    alice.disconnected(bob.id()).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!((changes_so_far(&mut alice), changes_so_far(&mut bob)), (vec![], vec![]));
+}

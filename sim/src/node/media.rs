@@ -17,10 +17,11 @@ use engine::{
     TapReader,
 };
 use transport::{
-    rtp::{Codec, Format, Output, StreamReceiver, StreamSender, StreamSenderConfig},
+    rtp::{Codec, Format, Header, Output, StreamReceiver, StreamSender, StreamSenderConfig},
     time::LocalTime,
 };
 
+use super::Sabotage;
 use crate::sound_card::Card;
 
 /// The datagram limit of a QUIC connection before path discovery, octets.
@@ -140,23 +141,28 @@ impl Media {
         packets
     }
 
-    /// An RTP packet of `peer`. With `twice`, a bug of tests: its sound is handed on a second time, a bit later.
-    pub(super) fn handle_packet(&mut self, now_ns: i64, peer: &PeerKey, packet: &Bytes, twice: bool) {
+    /// An RTP packet of `peer`.
+    pub(super) fn handle_packet(
+        &mut self,
+        now_ns: i64,
+        peer: &PeerKey,
+        packet: &Bytes,
+        sabotage: Option<Sabotage>,
+    ) {
         let Some(incoming) = self.incoming.get_mut(peer) else { return };
+        if sabotage == Some(Sabotage::SkipSequenceCheck) {
+            if let Ok((header, payload)) = Header::parse(packet) {
+                incoming.push(now_ns, i64::from(header.timestamp), payload);
+            }
+            return;
+        }
         // A refused packet is counted by the receiver, and that is all there is to do about it.
         let _ = incoming.receiver.handle_packet(LocalTime::from_nanos(host_time(now_ns).0), packet);
         while let Some(output) = incoming.receiver.poll_output() {
             let Output::Packet { timestamp_frames, payload, frames, .. } = output else { continue };
-            let samples: Vec<f32> = payload
-                .chunks_exact(2)
-                .filter_map(|pair| pair.first_chunk::<2>())
-                .map(|pair| f32::from(i16::from_be_bytes(*pair)) / 32_768.0)
-                .collect();
-            // A full source counts what it drops.
-            let _ = incoming.writer.push(timestamp_frames, host_time(now_ns), &samples);
-            if twice {
-                let later = timestamp_frames + i64::from(frames);
-                let _ = incoming.writer.push(later, host_time(now_ns), &samples);
+            incoming.push(now_ns, timestamp_frames, &payload);
+            if sabotage == Some(Sabotage::DoubleFrames) {
+                incoming.push(now_ns, timestamp_frames + i64::from(frames), &payload);
             }
         }
     }
@@ -173,6 +179,19 @@ impl Media {
             };
             (*peer, playing)
         })
+    }
+}
+
+impl Incoming {
+    /// Hands a payload of PCM 16 to the engine.
+    fn push(&mut self, now_ns: i64, timestamp_frames: i64, payload: &[u8]) {
+        let samples: Vec<f32> = payload
+            .chunks_exact(2)
+            .filter_map(|pair| pair.first_chunk::<2>())
+            .map(|pair| f32::from(i16::from_be_bytes(*pair)) / 32_768.0)
+            .collect();
+        // A full source counts what it drops.
+        let _ = self.writer.push(timestamp_frames, host_time(now_ns), &samples);
     }
 }
 

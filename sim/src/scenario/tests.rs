@@ -92,6 +92,11 @@ fn sound_played_twice_is_caught() {
 }
 
 #[test]
+fn skipped_sequence_checks_are_caught_on_a_path_that_doubles_packets() {
+    assert_eq!(sabotaged("lossy-line", 0, Sabotage::SkipSequenceCheck), "played_once");
+}
+
+#[test]
 fn bandmates_hear_each_other() {
     let report = play("first-jam", 1);
     assert!(report.figures["concealed_share"] < 0.01, "{:?}", report.figures);

@@ -34,11 +34,21 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Event {
     /// Send these bytes to that member on the project channel; may be dropped.
-    Send { peer: PeerKey, bytes: Vec<u8> },
+    Send {
+        /// To whom.
+        peer: PeerKey,
+        /// One project frame.
+        bytes: Vec<u8>,
+    },
     /// These addresses have other values now.
     Changed(Vec<String>),
     /// That member sent changes no honest node makes.
-    Quarantined { member: PeerKey, reason: String },
+    Quarantined {
+        /// Who.
+        member: PeerKey,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// Something a person should read.
     Warning(String),
 }

@@ -4,10 +4,7 @@
 //! [`HostClock`], which started at some arbitrary moment and runs a few parts per million fast or slow, as
 //! the quartz of a laptop does. Checkers know both, and so know every true offset.
 
-use std::{
-    ops::{Add, Sub},
-    time::Duration,
-};
+use std::{ops::Add, time::Duration};
 
 /// True time: nanoseconds since the world began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,14 +32,6 @@ impl Add<Duration> for WorldTime {
 
     fn add(self, later: Duration) -> WorldTime {
         WorldTime(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
-
-impl Sub<Duration> for WorldTime {
-    type Output = WorldTime;
-
-    fn sub(self, earlier: Duration) -> WorldTime {
-        WorldTime(self.0.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

@@ -56,11 +56,6 @@ impl Disk {
         DiskHandle { disk: self.clone(), owner: content.owner }
     }
 
-    /// Whether anything was ever stored.
-    pub fn is_empty(&self) -> bool {
-        self.lock().live.is_empty()
-    }
-
     /// How long a commit takes until it is reported: a solid-state disk's flush, sometimes a slow one.
     pub fn commit_time(random: &mut Random) -> Duration {
         Duration::from_nanos((random.between(0.5, 3.0) * 1e6 + random.exponential(4.0) * 1e6) as u64)

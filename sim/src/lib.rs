@@ -15,6 +15,7 @@
 pub mod checker;
 pub mod clock;
 pub mod disk;
+mod host;
 pub mod log;
 pub mod network;
 pub mod node;

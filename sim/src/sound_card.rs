@@ -39,11 +39,6 @@ impl SoundCard {
         Self { card, begun: now, callbacks: 0, random }
     }
 
-    /// What kind it is.
-    pub fn card(&self) -> &Card {
-        &self.card
-    }
-
     /// When the next callback comes; each call is one callback later.
     pub fn next_callback(&mut self) -> WorldTime {
         self.callbacks += 1;

@@ -15,15 +15,16 @@ use crdt::{PeerKey, storage::Store};
 
 use crate::{
     checker::{self, Checker, ClockMoment, EndState, Fact, Moment, NodeMoment},
-    clock::{HostClock, WorldTime},
+    clock::WorldTime,
     disk::Disk,
+    host::Host,
     log::{Log, Reader},
     network::{Arrival, Channel, ConnectionId, Fate, Frame, HostId, IDLE_TIMEOUT, Network},
     node::{Effect, Node, Playing, Sabotage, Start},
-    plan::{Action, Edit, HostPlan, Plan},
+    plan::{Action, Edit, Plan},
     random::Random,
     report::{OK, Report},
-    sound_card::{Card, SoundCard},
+    sound_card::SoundCard,
 };
 
 /// How often the checkers look at how things stand.
@@ -105,29 +106,6 @@ impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.order).cmp(&(other.at, other.order))
     }
-}
-
-struct Host {
-    name: String,
-    session: String,
-    tempo_bpm: f64,
-    clock: HostClock,
-    card: Option<Card>,
-    /// The card while its node runs.
-    running_card: Option<SoundCard>,
-    sabotage: Option<Sabotage>,
-    signing_key: ed25519_dalek::SigningKey,
-    peer: PeerKey,
-    disk: Disk,
-    node: Option<Node>,
-    /// How often its node was started or ended: tells events of an older process.
-    boot: u32,
-    /// The earliest timer that is queued.
-    wake_at: Option<WorldTime>,
-    /// Connections its node knows of.
-    connections: BTreeMap<HostId, ConnectionId>,
-    /// Peers it takes no connection from, and until when.
-    banned: BTreeMap<HostId, WorldTime>,
 }
 
 /// A running world.
@@ -222,7 +200,13 @@ impl World {
     }
 
     fn report(self) -> Report {
-        let mut figures = BTreeMap::new();
+        let traffic = self.network.traffic();
+        let mut figures = BTreeMap::from([
+            ("datagrams_sent", traffic.sent as f64),
+            ("datagrams_lost", traffic.lost as f64),
+            ("datagrams_doubled", traffic.doubled as f64),
+            ("frames_sent", traffic.frames as f64),
+        ]);
         for checker in &self.checkers {
             checker.figures(&mut figures);
         }
@@ -735,32 +719,5 @@ impl World {
         }
         self.checkers = checkers;
         self.objection = self.objection.take().or(objection);
-    }
-}
-
-impl Host {
-    fn new(plan: &HostPlan, mut random: Random) -> Self {
-        let signing_key = ed25519_dalek::SigningKey::from_bytes(&random.bytes());
-        Self {
-            name: plan.name.clone(),
-            session: plan.session.clone(),
-            tempo_bpm: plan.tempo_bpm,
-            clock: plan.clock,
-            card: plan.card,
-            running_card: None,
-            sabotage: plan.sabotage,
-            peer: PeerKey(signing_key.verifying_key().to_bytes()),
-            signing_key,
-            disk: Disk::default(),
-            node: None,
-            boot: 0,
-            wake_at: None,
-            connections: BTreeMap::new(),
-            banned: BTreeMap::new(),
-        }
-    }
-
-    fn bans(&self, peer: HostId, now: WorldTime) -> bool {
-        self.banned.get(&peer).is_some_and(|until| now < *until)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line as scripts see it: one JSON object a run, and an exit code to trust.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::process::{Command, Output};
 
 use serde_json::Value;

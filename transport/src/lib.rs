@@ -12,4 +12,4 @@ pub mod mesh;
 pub mod rtp;
 pub mod time;
 
-pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+pub use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};

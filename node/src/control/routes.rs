@@ -419,7 +419,7 @@ pub(crate) fn check_playback_change(change: &PlaybackChange) -> Result<(), Probl
     let problem = |detail: &str| Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail));
     if *change == PlaybackChange::default() {
         return problem(
-            "Nothing to change. Give `tempo_bpm`, `time_signature`, `playing` or `position_beats`.",
+            "Nothing to change. Give `tempo_bpm`, `time_signature`, `playing`, `position_beats` or `metronome`.",
         );
     }
     if change.tempo_bpm.is_some_and(|tempo| !(20.0..=999.0).contains(&tempo)) {

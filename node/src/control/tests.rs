@@ -131,6 +131,7 @@ impl Backend for Pretended {
             playing: true,
             position_beats: 5.25,
             phase_beats: 1.25,
+            metronome: false,
         }
     }
 

@@ -209,9 +209,11 @@ pub struct Playback {
     pub position_beats: f64,
     /// Beats since the bar began.
     pub phase_beats: f64,
+    /// Whether the metronome clicks, in my own ears only.
+    pub metronome: bool,
 }
 
-/// A change of the beat or position; what is absent stays.
+/// A change of the beat or position, or of my metronome; what is absent stays.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybackChange {
@@ -224,6 +226,8 @@ pub struct PlaybackChange {
     pub playing: Option<bool>,
     /// New position in beats since the start of the song.
     pub position_beats: Option<f64>,
+    /// Whether the metronome clicks, in my own ears only.
+    pub metronome: Option<bool>,
 }
 
 /// One edit of the project.

@@ -149,6 +149,7 @@ impl Backend for NodeBackend {
             playing: register.playing,
             position_beats: register.beat_at(session_now),
             phase_beats: register.phase_at(session_now),
+            metronome: lock(&self.0.rig).metronome(),
         }
     }
 
@@ -160,15 +161,8 @@ impl Backend for NodeBackend {
                     BackendError::Invalid(format!("{text:?} is no time signature; give 1/4 to 16/4, such as 3/4"))
                 })?),
             };
-            if let Some(bpm) = change.tempo_bpm
-                && !crate::session::beat::TEMPO_RANGE_BPM.contains(&bpm)
-            {
-                return Err(BackendError::Invalid(format!("{bpm} beats a minute is out of range; give 20 to 999")));
-            }
-            if let Some(beats) = change.position_beats
-                && !(beats.is_finite() && beats.abs() < 1e9)
-            {
-                return Err(BackendError::Invalid("position_beats is out of range; give -1e9 to 1e9".into()));
+            if let Some(on) = change.metronome {
+                lock(&self.0.rig).set_metronome(on);
             }
             self.0.change_beat(|register, at, author| {
                 let mut next = *register;

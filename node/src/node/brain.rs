@@ -51,7 +51,6 @@ const MAX_WARNINGS: usize = 32;
 /// What the brain and the control interface share.
 pub struct Inner {
     pub me: PeerId,
-    pub my_key: Option<PeerKey>,
     pub name: String,
     pub session_name: String,
     pub session_id: String,

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::{Config as ProjectConfig, PeerKey};
+use crdt::Config as ProjectConfig;
 use ed25519_dalek::SigningKey;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -222,7 +222,6 @@ impl Node {
         }
         let inner = Arc::new(Inner {
             me,
-            my_key: PeerKey::from_name(&me.to_string()),
             name: settings.name.clone(),
             session_name: settings.session.clone(),
             session_id: hex(&tag),
@@ -291,9 +290,24 @@ impl Node {
         move || inner.beat_now()
     }
 
+    /// The UDP port this node listens on.
+    pub fn port(&self) -> u16 {
+        self.inner.mesh.port()
+    }
+
+    /// Starts playback for everybody.
+    pub fn play(&self) {
+        self.inner.change_beat(|beat, at, author| beat.with_playing(true, at, author));
+    }
+
     /// Leaves the session politely and saves; takes under two seconds.
     pub async fn stop(self) {
         self.inner.leave();
+        self.kill().await;
+    }
+
+    /// Ends without a goodbye: to the others it is as if the cable was pulled.
+    pub async fn kill(self) {
         let Self { server, media, project, network, brain, stop, .. } = self;
         // The brain ends first, so that nothing new begins; then everything closes side by side.
         let _ = stop.send(true);

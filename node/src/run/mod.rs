@@ -6,7 +6,7 @@ mod machine;
 
 use std::{process, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use transport::Multiaddr;
 
@@ -106,24 +106,49 @@ fn introduce(options: &Options, data_dir: &DataDir, node: &Node) -> Result<Runni
 
 /// Prints what the node says until a signal comes, then stops it.
 async fn follow(mut node: Node, json: bool) -> Result<(), Exit> {
-    let failure = |error: std::io::Error| Exit::failure(&format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
+    let mut interrupts = signals()?;
     loop {
         tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            _ = interrupts.recv() => break,
             event = node.next_event() => match event {
                 Some(event) => say(&event, json),
                 None => break,
             },
         }
     }
+    stop(node, json).await;
+    Ok(())
+}
+
+/// Leaves the session and saves, within a bound.
+async fn stop(node: Node, json: bool) {
     if tokio::time::timeout(STOP_TIMEOUT, node.stop()).await.is_err() {
         tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved");
     }
     say(&Event::Stopped, json);
-    Ok(())
+}
+
+/// Ctrl-C and SIGTERM.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn signals() -> Result<Interrupts, Exit> {
+    let failure = |error: std::io::Error| Exit::failure(&format!("cannot listen for signals: {error}"));
+    Ok(Interrupts {
+        interrupt: signal(SignalKind::interrupt()).map_err(failure)?,
+        terminate: signal(SignalKind::terminate()).map_err(failure)?,
+    })
 }
 
 fn say(event: &Event, json: bool) {

@@ -47,9 +47,19 @@ pub enum Output<P> {
     /// The member's stream changed.
     StreamChanged(P, StreamInfo),
     /// Close the connection, and do not take a new one for `ban_ns`.
-    Disconnect { peer: P, why: Refusal, ban_ns: i64 },
+    Disconnect {
+        /// Whose.
+        peer: P,
+        /// The reason, told to the peer too.
+        why: Refusal,
+        /// Zero: it may come back at once.
+        ban_ns: i64,
+    },
     /// Tempo, beat, playback or timebase changed; `by_peer` tells a remote change from a local one.
-    BeatChanged { by_peer: bool },
+    BeatChanged {
+        /// False for a change made here.
+        by_peer: bool,
+    },
 }
 
 /// Why a member is no longer one.

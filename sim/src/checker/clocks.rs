@@ -17,6 +17,8 @@ pub(super) struct ClockBound {
     /// Misses by observer and observed, with the time of the latest.
     by_pair: BTreeMap<(HostId, HostId), (u64, WorldTime)>,
     worst_us: f64,
+    /// Largest true error as a multiple of the stated one.
+    worst_ratio: f64,
     stated_us: f64,
 }
 
@@ -28,6 +30,7 @@ impl ClockBound {
             misses: 0,
             by_pair: BTreeMap::new(),
             worst_us: 0.0,
+            worst_ratio: 0.0,
             stated_us: 0.0,
         }
     }
@@ -57,6 +60,8 @@ impl Checker for ClockBound {
                         *pair = (pair.0 + 1, moment.at);
                     }
                     self.worst_us = self.worst_us.max(error_ns as f64 / 1e3);
+                    self.worst_ratio =
+                        self.worst_ratio.max(error_ns as f64 / clock.stated.error_ns.max(1) as f64);
                     self.stated_us += clock.stated.error_ns as f64 / 1e3;
                     if error_ns > clock.stated.worst_case_ns {
                         return Err(format!(
@@ -86,6 +91,7 @@ impl Checker for ClockBound {
     fn figures(&self, into: &mut BTreeMap<&'static str, f64>) {
         into.insert("clock_error_worst_us", self.worst_us);
         into.insert("clock_error_stated_mean_us", self.stated_us / self.estimates.max(1) as f64);
+        into.insert("clock_error_worst_ratio", self.worst_ratio);
         into.insert("clock_missed_share", self.missed_share());
     }
 }

@@ -70,7 +70,7 @@ pub enum Arrival {
     Overflow,
 }
 
-/// How many packets the network has seen, one direction of one pair.
+/// How many packets the network has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams handed in.
@@ -94,7 +94,7 @@ struct Connection {
 /// All paths and connections.
 pub struct Network {
     directions: BTreeMap<(HostId, HostId), Direction>,
-    traffic: BTreeMap<(HostId, HostId), Traffic>,
+    traffic: Traffic,
     /// Directions that are cut, with the time since.
     cuts: BTreeMap<(HostId, HostId), WorldTime>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -110,7 +110,7 @@ impl Network {
     pub fn new(hosts: usize, weather: Weather, random: &Random) -> Self {
         let mut network = Self {
             directions: BTreeMap::new(),
-            traffic: BTreeMap::new(),
+            traffic: Traffic::default(),
             cuts: BTreeMap::new(),
             connections: BTreeMap::new(),
             by_pair: BTreeMap::new(),
@@ -193,14 +193,9 @@ impl Network {
         Some(ends)
     }
 
-    /// All connections of a host.
-    pub fn connections_of(&self, host: HostId) -> Vec<ConnectionId> {
-        self.by_pair.iter().filter(|(ends, _)| ends.0 == host || ends.1 == host).map(|(_, id)| *id).collect()
-    }
-
     /// Sends a frame; the answer says when it reaches the far end. `None`: no connection.
     pub fn send_frame(&mut self, now: WorldTime, frame: &Frame) -> Option<WorldTime> {
-        self.traffic.entry((frame.from, frame.to)).or_default().frames += 1;
+        self.traffic.frames += 1;
         self.time_frame(now, frame)
     }
 
@@ -223,21 +218,20 @@ impl Network {
 
     /// Sends a datagram; the answer says when it arrives, none to two times.
     pub fn send_datagram(&mut self, now: WorldTime, from: HostId, to: HostId) -> Fate {
-        let traffic = self.traffic.entry((from, to)).or_default();
-        traffic.sent += 1;
+        self.traffic.sent += 1;
         let fate = self.directions.get_mut(&(from, to)).map_or(Fate::Lost, |direction| direction.send(now));
         let fate = if self.cuts.contains_key(&(from, to)) { Fate::Lost } else { fate };
         match fate {
-            Fate::Lost => traffic.lost += 1,
-            Fate::ArrivesTwice(..) => traffic.doubled += 1,
+            Fate::Lost => self.traffic.lost += 1,
+            Fate::ArrivesTwice(..) => self.traffic.doubled += 1,
             Fate::Arrives(_) => {}
         }
         fate
     }
 
-    /// Packets so far from `from` to `to`.
-    pub fn traffic(&self, from: HostId, to: HostId) -> Traffic {
-        self.traffic.get(&(from, to)).copied().unwrap_or_default()
+    /// Packets so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Largest number of frames that ever waited for one connection, with the bound on it.
@@ -335,6 +329,6 @@ mod tests {
         let mut network = Network::new(2, Weather::lan(), &Random::new(3));
         network.cut(WorldTime(0), 0, 1);
         assert_eq!(network.send_datagram(WorldTime(0), 0, 1), Fate::Lost);
-        assert_eq!(network.traffic(0, 1), Traffic { sent: 1, lost: 1, ..Traffic::default() });
+        assert_eq!(network.traffic(), Traffic { sent: 1, lost: 1, ..Traffic::default() });
     }
 }

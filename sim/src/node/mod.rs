@@ -104,7 +104,6 @@ pub struct Start {
 
 /// One node's process.
 pub struct Node {
-    me: PeerKey,
     incarnation: u32,
     session: Session<PeerKey>,
     clocks: BTreeMap<PeerKey, Clock>,
@@ -140,7 +139,6 @@ impl Node {
         };
         let config = Config { signing_key: start.signing_key, session: start.session, seed: start.seed };
         let mut node = Self {
-            me,
             incarnation: random.bits() as u32,
             session: Session::new(identity, now_ns, start.tempo_bpm),
             clocks: BTreeMap::new(),
@@ -157,11 +155,6 @@ impl Node {
         }
         node.pump(now_ns);
         node
-    }
-
-    /// Who it is.
-    pub fn me(&self) -> PeerKey {
-        self.me
     }
 
     /// The session as it sees it.

@@ -348,6 +348,8 @@ impl Planner {
     pub fn handle_interface(&mut self, now: LocalTime, up: bool, address: IpAddr, prefix_len: u8) {
         if up {
             self.subnets.insert(address, prefix_len);
+            // Not when one goes: it is often back in a moment, and a connection without it has no path to label.
+            self.reclassify();
             // A cable was plugged in: whoever was out of reach may not be any longer.
             for record in self.peers.values_mut().filter(|record| record.failures > 0) {
                 record.next_dial = record.next_dial.min(now + SETTLE);
@@ -359,7 +361,6 @@ impl Planner {
             self.subnets.remove(address);
             self.replace_connections_at(now, address);
         }
-        self.reclassify();
     }
 
     /// A connection was made and its peer authenticated.

@@ -26,6 +26,7 @@ identity.key   this node's identity: whoever has it can pose as you. Back it up,
 token          opens the control interface of the running node; delete it and restart for a new one
 project.redb   the shared project with its history
 *.bad-1        a file that could not be read, kept aside so that nothing is lost; delete it when you want
+demo/          the projects of the bandmates of `bandmesh demo`; delete it when you want
 node.json      where the running node is found; gone when it has stopped
 lock           held by the running node
 

@@ -4,7 +4,7 @@ mod browser;
 mod demo;
 mod machine;
 
-use std::{process, time::Duration};
+use std::{io::IsTerminal, process, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -170,7 +170,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
 fn start_log() -> LogBuffer {
     let logs = LogBuffer::default();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bandmesh=info,transport=info,crdt=info"));
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first logger.
     let _ = tracing_subscriber::registry().with(filter).with(stderr).with(logs.clone()).try_init();
     logs

@@ -76,7 +76,9 @@ pub enum EditError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// Applied in memory and sent to the band, but the disk refused it.
-    #[error("the edit could not be saved: {0}; free some disk space, it is kept in memory and by the other members")]
+    #[error(
+        "the edit could not be saved: {0}; free some disk space, it is kept in memory and by the other members"
+    )]
     NotSaved(String),
     /// No answer.
     #[error(transparent)]
@@ -151,9 +153,7 @@ pub fn start(
     let summary = Arc::new(Mutex::new(summarise(&project)));
     let handle = Handle { requests, summary: summary.clone() };
     let actor = Actor { project, committer, summary, events, waiting: BTreeMap::new(), answers: vec![] };
-    let thread = std::thread::Builder::new()
-        .name("project".into())
-        .spawn(move || actor.run(queue))?;
+    let thread = std::thread::Builder::new().name("project".into()).spawn(move || actor.run(queue))?;
     Ok((Running { handle, thread }, notes))
 }
 
@@ -267,8 +267,11 @@ impl<F: FnMut(Event)> Actor<F> {
             Request::Edit { commands, wait, reply } => match self.project.command(now, &commands) {
                 Err(error) => self.answers.push((reply, Err(error.into()))),
                 Ok(receipt) => {
-                    let edited =
-                        Edited { results: receipt.results, heads_hash: self.project.heads_hash(), durable: false };
+                    let edited = Edited {
+                        results: receipt.results,
+                        heads_hash: self.project.heads_hash(),
+                        durable: false,
+                    };
                     match receipt.batch {
                         Some(batch) if wait && !self.project.is_durable(batch) => {
                             self.waiting.entry(batch).or_default().push((reply, edited));
@@ -319,7 +322,9 @@ impl<F: FnMut(Event)> Actor<F> {
                 Output::Conflict { address, values, chosen } => {
                     tracing::info!(%address, ?values, %chosen, "two members changed this at once; one value was chosen");
                 }
-                Output::Quarantined { member, reason } => (self.events)(Event::Quarantined { member, reason }),
+                Output::Quarantined { member, reason } => {
+                    (self.events)(Event::Quarantined { member, reason })
+                }
                 Output::Warning(text) => (self.events)(Event::Warning(text)),
             }
         }

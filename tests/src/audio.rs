@@ -24,6 +24,11 @@ pub fn noise(seed: u64, length_s: f64) -> Vec<f32> {
     (0..frames(length_s)).map(|_| rng.random_range(-LEVEL..LEVEL)).collect()
 }
 
+/// What a player who only listens plays: a recorder needs a file, and a file some frames.
+pub fn silence() -> Vec<f32> {
+    vec![0.0; frames(0.1)]
+}
+
 /// As many frames as `length_s` seconds are.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lengths are small and positive")]
 pub fn frames(length_s: f64) -> usize {

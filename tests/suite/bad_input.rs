@@ -3,7 +3,7 @@
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use tests::audio::{compare, noise, read_wav, write_wav};
+use tests::audio::{compare, noise, read_wav, silence, write_wav};
 use tests::{
     Exit, Lan, Node, Options, eventually, number, open_ports, run_to_exit, seconds, seed, spray_datagrams,
     spray_tcp,
@@ -157,7 +157,7 @@ fn garbage_at_every_open_port_is_not_heard() {
     let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
     let mut bob = Node::prepared(lan.host(1), Options::named("Bob"));
     let plays = noise(seed, 30.0);
-    for (node, signal) in [(&mut alice, &plays[..]), (&mut bob, &[])] {
+    for (node, signal) in [(&mut alice, &plays[..]), (&mut bob, &silence()[..])] {
         let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
         write_wav(&input, signal);
         node.set_options(|options| options.file(&input, &output));

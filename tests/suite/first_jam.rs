@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use tests::audio::{compare, first_sound, noise, read_wav, to_ms, write_wav};
+use tests::audio::{compare, first_sound, noise, read_wav, silence, to_ms, write_wav};
 use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
 
 /// Seconds of noise the two play to each other.
@@ -10,7 +10,7 @@ const JAM_S: f64 = 12.0;
 /// How much of that is listened to: the rest is for starting up and for the way.
 const LISTENED_S: f64 = 8.0;
 
-/// A node that plays `play` (noise, or nothing when empty) and records what it hears.
+/// A node that plays `play` and records what it hears.
 fn player(lan: &Lan, host: usize, options: Options, play: &[f32]) -> (Node, PathBuf) {
     let mut node = Node::prepared(lan.host(host), options);
     let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
@@ -73,7 +73,7 @@ fn players_whose_devices_run_at_different_rates_hear_each_other_in_tune() {
     // Alice's device has 44.1 kHz, to which her file is converted, and Bob's what is converted back.
     let plays = noise(seed, JAM_S);
     let (mut alice, _) = player(&lan, 0, Options::named("Alice").with(&["--rate", "44100"]), &plays);
-    let (mut bob, heard) = player(&lan, 1, Options::named("Bob"), &[]);
+    let (mut bob, heard) = player(&lan, 1, Options::named("Bob"), &silence());
     assert_eq!(number(&alice.status(), "/audio/rate_hz"), 44_100.0);
     assert_eq!(number(&bob.status(), "/audio/rate_hz"), 48_000.0);
     let listened = || number(&bob.status(), "/uptime_s") > LISTENED_S;
@@ -100,7 +100,7 @@ fn a_player_who_starts_hears_the_others_within_two_seconds() {
     let mut after_ready: Vec<Duration> = Vec::new();
     let mut after_start: Vec<Duration> = Vec::new();
     for _ in 0..starts {
-        let (mut bob, heard) = player(&lan, 1, Options::named("Bob"), &[]);
+        let (mut bob, heard) = player(&lan, 1, Options::named("Bob"), &silence());
         eventually(seconds(4), "Bob hears Alice", || number(&bob.status(), "/audio/output_peak_db") > -50.0);
         let since_start = bob.started().elapsed();
         after_start.push(since_start);

@@ -1,6 +1,6 @@
 //! A band of five, one of whose laptops dies and comes back.
 
-use tests::audio::{compare, noise, read_wav, write_wav};
+use tests::audio::{compare, noise, read_wav, silence, write_wav};
 use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
 
 /// Long enough for five to start on a slow machine, one to die, and come back.
@@ -28,7 +28,7 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
             match i {
                 0 => write_wav(&input, &alice_plays),
                 4 => write_wav(&input, &eve_plays),
-                _ => write_wav(&input, &[]),
+                _ => write_wav(&input, &silence()),
             }
             node.set_options(|options| options.file(&input, &output));
             node.restart();

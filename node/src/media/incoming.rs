@@ -15,7 +15,7 @@ use transport::{
         Header, Output, Statistics, StreamReceiver, TimestampMap,
         midi::MidiReceiver,
         payload_type,
-        report::{self, ReportBlock, Report},
+        report::{self, Report, ReportBlock},
     },
     time::{LocalTime, SessionTime},
 };
@@ -121,7 +121,12 @@ impl Incoming {
     }
 
     /// One datagram from the member, read at `now`. Returns what the sending half must hear of.
-    pub fn handle_datagram(&mut self, now: LocalTime, session_now: SessionTime, datagram: &Bytes) -> Vec<ReportBlock> {
+    pub fn handle_datagram(
+        &mut self,
+        now: LocalTime,
+        session_now: SessionTime,
+        datagram: &Bytes,
+    ) -> Vec<ReportBlock> {
         match classify(datagram) {
             Some(Kind::Rtp) => self.handle_rtp(now, session_now, datagram),
             Some(Kind::Rtcp) => return self.handle_reports(now, datagram),
@@ -264,7 +269,8 @@ impl Incoming {
                     (timestamp_frames, decoder.conceal(frames as usize, &mut self.decoded))
                 }
             };
-            let samples = decoded.ok().and_then(|frames| self.decoded.get(..frames * usize::from(self.info.channels)));
+            let samples =
+                decoded.ok().and_then(|frames| self.decoded.get(..frames * usize::from(self.info.channels)));
             match samples {
                 None => self.counters.undecodable += 1,
                 Some(samples) => {

@@ -29,7 +29,8 @@ impl LatencyMeter {
         }
         let Some(captured) = map.session_time(playout.timestamp_frames) else { return };
         self.last_played = Some(playout.host_time.0);
-        let played = SessionTime::from_nanos((playout.host_time.0 as i64).saturating_add(session_minus_host_ns));
+        let played =
+            SessionTime::from_nanos((playout.host_time.0 as i64).saturating_add(session_minus_host_ns));
         let reading = played.nanos_from(captured);
         match self.readings.get_mut(self.next) {
             Some(slot) => *slot = reading,

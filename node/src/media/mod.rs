@@ -118,11 +118,7 @@ enum Command {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(
-    datagrams: impl Datagrams,
-    midi: Box<dyn MidiIo>,
-    incarnation: u32,
-) -> std::io::Result<Running> {
+pub fn start(datagrams: impl Datagrams, midi: Box<dyn MidiIo>, incarnation: u32) -> std::io::Result<Running> {
     let shared = Arc::new(Shared {
         peers: Mutex::default(),
         generation: AtomicU64::new(0),
@@ -426,9 +422,10 @@ impl<D: Datagrams> Plane<D> {
         if observe {
             self.next_observe_ns = now.as_nanos() + OBSERVE_NS;
         }
-        let position = self.capture.as_ref().and_then(|open| open.position).map(|(frames, captured)| {
-            (frames, self.shared.session_at(LocalTime::from_nanos(captured.0)))
-        });
+        let position =
+            self.capture.as_ref().and_then(|open| open.position).map(|(frames, captured)| {
+                (frames, self.shared.session_at(LocalTime::from_nanos(captured.0)))
+            });
         let mut next = now.as_nanos() + TIMER_STEP_NS;
         for peer in &self.peers {
             let due_midi = {

@@ -10,7 +10,7 @@ use transport::{
     rtp::{
         StreamSender, StreamSenderConfig,
         midi::{MidiSender, MidiSenderConfig},
-        report::{self, Report, ReceiverReport, ReportBlock},
+        report::{self, ReceiverReport, Report, ReportBlock},
     },
     time::{LocalTime, SessionTime},
 };

@@ -36,7 +36,8 @@ impl Pacer {
         let lag = now_ns.saturating_sub(callback_ns).min(self.period_ns);
         // Finding it at the first look says only that it was there by then, so the estimate also creeps
         // down by itself; it rises when looks came too early.
-        self.lag_ns = (self.lag_ns - (self.lag_ns >> LAG_SHIFT) + (lag >> LAG_SHIFT)).saturating_sub(STEP_NS >> 5);
+        self.lag_ns =
+            (self.lag_ns - (self.lag_ns >> LAG_SHIFT) + (lag >> LAG_SHIFT)).saturating_sub(STEP_NS >> 5);
     }
 
     /// When to look next, never later than `by_ns` (another deadline).

@@ -66,7 +66,11 @@ impl Backend for NodeBackend {
                 phase: playback.phase_beats,
                 playing: playback.playing,
             },
-            doc: types::Doc { heads_hash: summary.heads_hash, changes: summary.changes, saved: summary.saved },
+            doc: types::Doc {
+                heads_hash: summary.heads_hash,
+                changes: summary.changes,
+                saved: summary.saved,
+            },
             listen: inner.mesh.listen_addresses().iter().map(ToString::to_string).collect(),
             warnings: lock(&inner.warnings).clone(),
         }
@@ -108,7 +112,11 @@ impl Backend for NodeBackend {
         self.read(Some(address.to_owned()))
     }
 
-    fn patch(&self, commands: Vec<Command>, durable: bool) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
+    fn patch(
+        &self,
+        commands: Vec<Command>,
+        durable: bool,
+    ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
             let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await?;
             // Tempo and meter are also the beat that is playing now.
@@ -122,7 +130,9 @@ impl Backend for NodeBackend {
                         }
                         ("/transport/time_signature", Value::String(text)) => {
                             if let Some(beats) = beats_per_bar(text) {
-                                self.0.change_beat(|beat, at, author| beat.with_beats_per_bar(beats, at, author));
+                                self.0.change_beat(|beat, at, author| {
+                                    beat.with_beats_per_bar(beats, at, author)
+                                });
                             }
                         }
                         _ => {}
@@ -130,7 +140,11 @@ impl Backend for NodeBackend {
                 }
             }
             Ok(PatchResult {
-                results: edited.results.into_iter().map(|one| CommandResult { address: one.address }).collect(),
+                results: edited
+                    .results
+                    .into_iter()
+                    .map(|one| CommandResult { address: one.address })
+                    .collect(),
                 heads_hash: edited.heads_hash,
                 durable: edited.durable,
             })
@@ -158,7 +172,9 @@ impl Backend for NodeBackend {
             let meter = match &change.time_signature {
                 None => None,
                 Some(text) => Some(beats_per_bar(text).ok_or_else(|| {
-                    BackendError::Invalid(format!("{text:?} is no time signature; give 1/4 to 16/4, such as 3/4"))
+                    BackendError::Invalid(format!(
+                        "{text:?} is no time signature; give 1/4 to 16/4, such as 3/4"
+                    ))
                 })?),
             };
             if let Some(on) = change.metronome {

@@ -26,6 +26,8 @@ use super::{
     meters::{Levels, METER_INTERVAL},
     rig::{Rewired, Rig},
 };
+#[cfg(feature = "devices")]
+use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
 use crate::{
     cli::Event,
     control::Notice,
@@ -34,8 +36,6 @@ use crate::{
     project,
     session::{Output, Session, message},
 };
-#[cfg(feature = "devices")]
-use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
 
 /// Time between two looks at session timers, clocks and Link.
 const TICK: Duration = Duration::from_millis(50);
@@ -70,18 +70,12 @@ pub struct Inner {
 }
 
 /// A peer as people see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PeerView {
     pub name: String,
     pub member: bool,
     pub connection: Option<(Multiaddr, PathKind)>,
     pub monitor: Monitor,
-}
-
-impl Default for PeerView {
-    fn default() -> Self {
-        Self { name: String::new(), member: false, connection: None, monitor: Monitor::default() }
-    }
 }
 
 /// Locks without caring whether another holder panicked: each value stays usable.
@@ -141,7 +135,11 @@ impl Inner {
     pub fn beat_now(&self) -> (f64, f64, bool) {
         let session = lock(&self.session);
         let register = session.beat();
-        (register.beat_at(session.timebase().session_at(monotonic_ns() as i64)), register.tempo_bpm, register.playing)
+        (
+            register.beat_at(session.timebase().session_at(monotonic_ns() as i64)),
+            register.tempo_bpm,
+            register.playing,
+        )
     }
 
     /// Notes this player in the project.
@@ -240,7 +238,8 @@ impl Inner {
         if let Some(key) = PeerKey::from_name(&peer.to_string()) {
             self.project.connected(key);
         }
-        let _ = self.terminal.try_send(Event::PeerJoined { peer_id: peer.to_string(), name: hello.name.clone() });
+        let _ =
+            self.terminal.try_send(Event::PeerJoined { peer_id: peer.to_string(), name: hello.name.clone() });
         self.notify(Notice::Peers);
         self.notify(Notice::Project(vec!["/mixer/strip".into()]));
     }
@@ -301,7 +300,9 @@ impl Inner {
     }
 
     async fn apply_strips(&self) {
-        let Ok(Some(Value::Object(strips))) = self.project.read(Some("/mixer/strip".into())).await else { return };
+        let Ok(Some(Value::Object(strips))) = self.project.read(Some("/mixer/strip".into())).await else {
+            return;
+        };
         let mut rig = lock(&self.rig);
         for (id, value) in &strips {
             let Ok(peer) = id.parse::<PeerId>() else { continue };
@@ -419,7 +420,10 @@ impl Brain {
                 self.inner.notify(Notice::Project(addresses));
             }
             project::Event::Quarantined { member, reason } => {
-                self.inner.warn(&format!("{} sent changes that no honest node makes ({reason}); it is kept out for an hour", member.name()));
+                self.inner.warn(&format!(
+                    "{} sent changes that no honest node makes ({reason}); it is kept out for an hour",
+                    member.name()
+                ));
                 if let Ok(peer) = member.name().parse::<PeerId>() {
                     self.inner.mesh.ban(peer, QUARANTINE_BAN);
                     self.inner.mesh.disconnect(peer, reason);
@@ -462,7 +466,8 @@ impl Brain {
             match event {
                 DeviceEvent::Lost(reason) => self.inner.warn(&reason.to_string()),
                 DeviceEvent::RateChanged { rate_hz } => {
-                    self.inner.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
+                    self.inner
+                        .warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
                 }
                 DeviceEvent::ReopenFailed { error, retry_ms } => {
                     tracing::info!(%error, retry_ms, "the audio device is still not there");
@@ -470,8 +475,12 @@ impl Brain {
                 DeviceEvent::Reopened { info, .. } => {
                     self.inner.warn(&format!("sound is back on {} ({})", info.device, info.host));
                 }
-                DeviceEvent::PeriodChanged { period_frames } => tracing::info!(period_frames, "the device changed its period"),
-                DeviceEvent::Xruns { new, total } => tracing::debug!(new, total, "the device missed deadlines"),
+                DeviceEvent::PeriodChanged { period_frames } => {
+                    tracing::info!(period_frames, "the device changed its period")
+                }
+                DeviceEvent::Xruns { new, total } => {
+                    tracing::debug!(new, total, "the device missed deadlines")
+                }
             }
             if let Some(rewired) = rewired {
                 self.inner.rewire(rewired);
@@ -497,9 +506,9 @@ impl Brain {
         let (register, timebase, standing) = {
             let session = lock(&inner.session);
             let peers = lock(&inner.peers);
-            let on_lan = peers.iter().filter(|(_, view)| {
-                view.member && matches!(view.connection, Some((_, PathKind::Lan)))
-            });
+            let on_lan = peers
+                .iter()
+                .filter(|(_, view)| view.member && matches!(view.connection, Some((_, PathKind::Lan))));
             let standing = Standing {
                 leads: session.acts_for(on_lan.map(|(peer, _)| peer)),
                 in_company: session.members().next().is_some(),

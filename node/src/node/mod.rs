@@ -41,8 +41,7 @@ use crate::{
     codec::Codec,
     control::{self, LogBuffer, Token},
     device::{AudioCallback, DeviceConfig, Opened, monotonic_ns},
-    media,
-    project,
+    media, project,
     session::{Identity, Session, beat::DEFAULT_TEMPO_BPM},
 };
 
@@ -107,7 +106,9 @@ pub struct ControlSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The identity's key.
-    #[error("the node's identity is not an Ed25519 key; restore identity.key from a copy, or delete it to become a new member")]
+    #[error(
+        "the node's identity is not an Ed25519 key; restore identity.key from a copy, or delete it to become a new member"
+    )]
     Identity,
     /// The audio device or engine.
     #[error(transparent)]
@@ -145,7 +146,8 @@ impl Node {
     /// # Errors
     /// [`StartError`], whose text says what to do.
     pub async fn start(mut settings: Settings) -> Result<Self, StartError> {
-        let keypair = Keypair::ed25519_from_bytes(settings.identity_seed).map_err(|_| StartError::Identity)?;
+        let keypair =
+            Keypair::ed25519_from_bytes(settings.identity_seed).map_err(|_| StartError::Identity)?;
         let me = keypair.public().to_peer_id();
         let tag = session_tag(&settings.session);
         let (terminal, events) = mpsc::channel(TERMINAL_EVENTS);
@@ -261,7 +263,8 @@ impl Node {
             page_url: String::new(),
         };
         if let Some(control) = settings.control {
-            let config = control::Config { address: control.address, token: control.token, logs: control.logs };
+            let config =
+                control::Config { address: control.address, token: control.token, logs: control.logs };
             let started = control::start(config, Arc::new(NodeBackend(inner.clone()))).await?;
             if let Some(warning) = started.warning() {
                 inner.warn(warning);

@@ -65,7 +65,8 @@ impl Network {
                 }
             });
         })?;
-        let outcome = tokio::time::timeout(START_TIMEOUT, outcome).await.map_err(|_| NetworkError::Timeout)?;
+        let outcome =
+            tokio::time::timeout(START_TIMEOUT, outcome).await.map_err(|_| NetworkError::Timeout)?;
         let (mesh, events) = outcome.map_err(|_| NetworkError::Timeout)??;
         Ok((Self { stop, thread }, mesh, events))
     }

@@ -9,15 +9,17 @@ use std::{
 };
 
 use engine::{
-    Command, Engine, EngineStats, Handle, HostTime, MidiWriter, Monitor, Report, SourceConfig, SourceId, SourceWriter,
-    Strip, StripId, Timeline,
+    Command, Engine, EngineStats, Handle, HostTime, MidiWriter, Monitor, Report, SourceConfig, SourceId,
+    SourceWriter, Strip, StripId, Timeline,
 };
 use std::sync::Arc;
 use transport::PeerId;
 
 use crate::{
     codec::Codec,
-    device::{Audio, AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, MAX_PERIOD_FRAMES, Opened},
+    device::{
+        Audio, AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, MAX_PERIOD_FRAMES, Opened,
+    },
     media::{Capture, announce},
     session::message::StreamInfo,
 };
@@ -219,15 +221,11 @@ impl Rig {
     }
 
     fn rewire(&mut self, opened: &Opened) -> Result<Rewired, RigError> {
-        let tap = self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
+        let tap =
+            self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
         let (info, note) =
             announce(self.codec, self.ssrc, opened.rate_hz, opened.period_frames, opened.input_channels);
-        let capture = Capture {
-            tap,
-            info,
-            rate_hz: opened.rate_hz,
-            period_frames: opened.period_frames,
-        };
+        let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
         let own_instrument = self.instrument(OWN_INSTRUMENT);
         let members: Vec<(PeerId, SourceId, StreamInfo)> =
             self.members.iter().map(|(peer, member)| (*peer, member.source, member.stream)).collect();
@@ -245,7 +243,8 @@ impl Rig {
 
     fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
-        let (writer, source) = self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
+        let (writer, source) =
+            self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
         self.send(Command::AddSource(id, source));
         Ok(Plug { writer, instrument: self.instrument(id) })
     }
@@ -317,7 +316,8 @@ fn build(opened: &Opened, soundfont: Option<Vec<u8>>) -> (Box<dyn AudioCallback>
 fn wait_for_engine(
     engines: &Receiver<Result<(Handle, Opened), String>>,
 ) -> Result<(Handle, Opened), RigError> {
-    let mut latest = engines.recv_timeout(ENGINE_TIMEOUT).map_err(|error| RigError::Engine(error.to_string()))?;
+    let mut latest =
+        engines.recv_timeout(ENGINE_TIMEOUT).map_err(|error| RigError::Engine(error.to_string()))?;
     // A device that reopened twice has built two; the last one plays.
     while let Ok(newer) = engines.try_recv() {
         latest = newer;

@@ -169,8 +169,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
 /// Logs to stderr and to the page. `RUST_LOG` chooses what.
 fn start_log() -> LogBuffer {
     let logs = LogBuffer::default();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bandmesh=info,transport=info,crdt=info"));
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,bandmesh=info,transport=info,crdt=info"));
+    let stderr = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first logger.
     let _ = tracing_subscriber::registry().with(filter).with(stderr).with(logs.clone()).try_init();
     logs

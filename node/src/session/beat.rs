@@ -99,8 +99,13 @@ impl BeatRegister {
     }
 
     fn changed(&self, now_ns: i64, author: u64, change: impl FnOnce(&mut Self)) -> Self {
-        let mut next =
-            Self { origin_beat: self.beat_at(now_ns), origin_ns: now_ns, counter: self.counter + 1, author, ..*self };
+        let mut next = Self {
+            origin_beat: self.beat_at(now_ns),
+            origin_ns: now_ns,
+            counter: self.counter + 1,
+            author,
+            ..*self
+        };
         change(&mut next);
         next
     }

@@ -78,7 +78,9 @@ pub struct Heartbeat {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// Longer than [`MAX_CONTROL_BYTES`].
-    #[error("control frame of {0} bytes is over the limit of {MAX_CONTROL_BYTES}; the peer is faulty or hostile")]
+    #[error(
+        "control frame of {0} bytes is over the limit of {MAX_CONTROL_BYTES}; the peer is faulty or hostile"
+    )]
     TooLong(usize),
     /// Not a message of this protocol version.
     #[error("control frame is not understood; the peer may run another version of Bandmesh")]
@@ -157,7 +159,13 @@ mod tests {
             session: "jam".into(),
             name: "Alice".into(),
             incarnation: 7,
-            stream: StreamInfo { ssrc: 1, codec: Codec::Pcm16, rate_hz: 48_000, channels: 2, packet_frames: 128 },
+            stream: StreamInfo {
+                ssrc: 1,
+                codec: Codec::Pcm16,
+                rate_hz: 48_000,
+                channels: 2,
+                packet_frames: 128,
+            },
         }
     }
 
@@ -193,7 +201,9 @@ mod tests {
             assert!(decode(&good[..cut]).is_err());
         }
         for seed in 0..5_000u32 {
-            let bytes: Vec<u8> = (0..seed % 90).map(|i| (seed.wrapping_mul(2_654_435_761).rotate_left(i) >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..seed % 90)
+                .map(|i| (seed.wrapping_mul(2_654_435_761).rotate_left(i) >> 3) as u8)
+                .collect();
             let _ = decode(&bytes);
         }
     }

@@ -144,7 +144,14 @@ impl<P: Ord + Clone> Session<P> {
     pub fn new(me: Identity<P>, now_ns: i64, tempo_bpm: f64) -> Self {
         let timebase = Timebase::found(me.timebase, now_ns);
         let beat = BeatRegister::new(0, tempo_bpm, me.author);
-        Self { me, peers: BTreeMap::new(), timebase, beat, next_heartbeat_ns: now_ns, outputs: VecDeque::new() }
+        Self {
+            me,
+            peers: BTreeMap::new(),
+            timebase,
+            beat,
+            next_heartbeat_ns: now_ns,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// A connection to `peer` is open.
@@ -224,7 +231,9 @@ impl<P: Ord + Clone> Session<P> {
             .peers
             .iter()
             .filter_map(|(id, peer)| match &peer.hello {
-                None if now_ns - peer.connected_ns >= HELLO_TIMEOUT_NS => Some((id.clone(), Refusal::NoHello)),
+                None if now_ns - peer.connected_ns >= HELLO_TIMEOUT_NS => {
+                    Some((id.clone(), Refusal::NoHello))
+                }
                 Some(_) if now_ns - peer.heard_ns >= MEMBER_TIMEOUT_NS => Some((id.clone(), Refusal::Silent)),
                 _ => None,
             })
@@ -395,8 +404,7 @@ impl<P: Ord + Clone> Session<P> {
         let decide = self.me.peer < *peer;
         // Without a measured clock a timebase cannot be taken over; the next estimate comes back here.
         let Some(clock_offset) = clock_offset else { return };
-        let their_age =
-            now_ns.saturating_add(clock_offset).saturating_add(theirs.session_offset_ns);
+        let their_age = now_ns.saturating_add(clock_offset).saturating_add(theirs.session_offset_ns);
         if claimed || (decide && self.timebase.loses_to(now_ns, &theirs.timebase, their_age)) {
             if let Some(entry) = self.peers.get_mut(peer) {
                 entry.claimed = false;
@@ -415,7 +423,10 @@ impl<P: Ord + Clone> Session<P> {
     /// The member that keeps the timebase's time; `None` when that is this node.
     fn reference(&self) -> Option<&P> {
         let on_ours = |peer: &&P| {
-            self.peers.get(*peer).and_then(|peer| peer.last).is_some_and(|last| last.timebase == self.timebase.id)
+            self.peers
+                .get(*peer)
+                .and_then(|peer| peer.last)
+                .is_some_and(|last| last.timebase == self.timebase.id)
         };
         self.peers.keys().find(on_ours).filter(|first| **first < self.me.peer)
     }

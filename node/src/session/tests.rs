@@ -31,7 +31,13 @@ impl Band {
             session: session.into(),
             incarnation: u64::from(peer),
             timebase: [peer + 1; 16],
-            stream: StreamInfo { ssrc: 1, codec: Codec::Pcm16, rate_hz: 48_000, channels: 1, packet_frames: 128 },
+            stream: StreamInfo {
+                ssrc: 1,
+                codec: Codec::Pcm16,
+                rate_hz: 48_000,
+                channels: 1,
+                packet_frames: 128,
+            },
         };
         self.nodes.push(Session::new(me, now + clock, tempo));
         self.clocks.push(clock);

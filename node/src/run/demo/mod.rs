@@ -51,8 +51,9 @@ pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
         let running = introduce(&options, &data_dir, &node)?;
         let mut band = Band { seats: Vec::new(), player: loopback(node.port()) };
         let folder = data_dir.path().join("demo");
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| Exit::failure(&format!("cannot make {}: {error}; free some space", folder.display())))?;
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Exit::failure(&format!("cannot make {}: {error}; free some space", folder.display()))
+        })?;
         for number in 0..usize::from(bandmates) {
             let part = PARTS.get(number % PARTS.len()).copied().unwrap_or(Part::Drums);
             let word = match number / PARTS.len() {
@@ -174,7 +175,10 @@ fn hint(band: &Band, json: bool) {
     if !json {
         say(
             &Event::Warning {
-                message: format!("the bandmates are {}; type \"kill NAME\" or \"start NAME\"", words.join(", ")),
+                message: format!(
+                    "the bandmates are {}; type \"kill NAME\" or \"start NAME\"",
+                    words.join(", ")
+                ),
             },
             json,
         );
@@ -183,12 +187,16 @@ fn hint(band: &Band, json: bool) {
 
 fn loopback(port: u16) -> Multiaddr {
     use transport::Protocol;
-    Multiaddr::empty().with(Protocol::Ip4(Ipv4Addr::LOCALHOST)).with(Protocol::Udp(port)).with(Protocol::QuicV1)
+    Multiaddr::empty()
+        .with(Protocol::Ip4(Ipv4Addr::LOCALHOST))
+        .with(Protocol::Udp(port))
+        .with(Protocol::QuicV1)
 }
 
 /// A bandmate's identity: its own, and the same at the next demo.
 fn identity(player: &[u8; 32], word: &str) -> [u8; 32] {
-    let digest = Sha256::new().chain_update(b"bandmesh demo").chain_update(player).chain_update(word).finalize();
+    let digest =
+        Sha256::new().chain_update(b"bandmesh demo").chain_update(player).chain_update(word).finalize();
     digest.into()
 }
 

@@ -63,7 +63,8 @@ pub async fn perform(part: Part, instruments: Receiver<Built>, clock: impl Fn() 
                 let to = beat + AHEAD_S * tempo_bpm / 60.0;
                 // After a jump of the beat the window begins anew at the new place.
                 let from = scheduled.filter(|at| (beat - 1.0..to).contains(at)).unwrap_or(beat);
-                let due = |at: f64| HostTime(now.saturating_add(((at - beat).max(0.0) * 60e9 / tempo_bpm) as u64));
+                let due =
+                    |at: f64| HostTime(now.saturating_add(((at - beat).max(0.0) * 60e9 / tempo_bpm) as u64));
                 for note in part.notes(from, to) {
                     drop(built.writer.push(due(note.beat), [0x90 | part.channel(), note.key, note.velocity]));
                     offs.push((note.beat + note.length_beats, note.key));
@@ -102,7 +103,9 @@ impl AudioCallback for Hands {
             return self.next.process(&[], output, host_time_ns);
         };
         self.instrument.process(silence, rendered, HostTime(host_time_ns));
-        for (to, from) in input.chunks_exact_mut(self.input_channels).zip(rendered.chunks_exact(OUTPUT_CHANNELS)) {
+        for (to, from) in
+            input.chunks_exact_mut(self.input_channels).zip(rendered.chunks_exact(OUTPUT_CHANNELS))
+        {
             for (sample, heard) in to.iter_mut().zip(from) {
                 *sample = *heard;
             }
@@ -116,10 +119,13 @@ fn hands(
     opened: &Opened,
     built: &SyncSender<Built>,
 ) -> Result<Box<dyn AudioCallback>, Box<dyn AudioCallback>> {
-    let config = engine::Config { input_channels: 1, ..engine::Config::new(opened.rate_hz, opened.max_period_frames) };
+    let config =
+        engine::Config { input_channels: 1, ..engine::Config::new(opened.rate_hz, opened.max_period_frames) };
     let Ok((instrument, mut handle)) = engine::engine(config) else { return Err(next) };
     let Ok((writer, sound)) = handle.instrument() else { return Err(next) };
-    if handle.send(Command::AddInstrument(SourceId(0), sound)).is_err() || built.try_send(Built { handle, writer }).is_err() {
+    if handle.send(Command::AddInstrument(SourceId(0), sound)).is_err()
+        || built.try_send(Built { handle, writer }).is_err()
+    {
         return Err(next);
     }
     let frames = opened.max_period_frames.max(MAX_PERIOD_FRAMES);

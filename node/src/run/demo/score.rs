@@ -80,7 +80,8 @@ impl Part {
     fn at(self, sixteenth: i64) -> Vec<Note> {
         let in_song = sixteenth.rem_euclid(SONG_BEATS * 4);
         let (bar, step) = ((in_song / 16) as usize, in_song % 16);
-        let note = |key, length_beats, velocity| Note { beat: sixteenth as f64 / 4.0, length_beats, key, velocity };
+        let note =
+            |key, length_beats, velocity| Note { beat: sixteenth as f64 / 4.0, length_beats, key, velocity };
         let root = ROOTS.get(bar).copied().unwrap_or(33);
         let chord = CHORDS.get(bar).copied().unwrap_or([57, 60, 64]);
         match (self, step) {
@@ -113,9 +114,11 @@ mod tests {
     #[test]
     fn windows_that_touch_play_every_note_once() {
         for part in [Part::Drums, Part::Bass, Part::Keys, Part::Pad] {
-            let whole: Vec<Note> = (0..16).flat_map(|beat| part.notes(f64::from(beat), f64::from(beat + 1))).collect();
-            let pieces: Vec<Note> =
-                (0..160).flat_map(|step| part.notes(f64::from(step) / 10.0, f64::from(step + 1) / 10.0)).collect();
+            let whole: Vec<Note> =
+                (0..16).flat_map(|beat| part.notes(f64::from(beat), f64::from(beat + 1))).collect();
+            let pieces: Vec<Note> = (0..160)
+                .flat_map(|step| part.notes(f64::from(step) / 10.0, f64::from(step + 1) / 10.0))
+                .collect();
             assert_eq!(whole, pieces, "{part:?}");
             assert!(!whole.is_empty());
         }
@@ -125,7 +128,10 @@ mod tests {
     fn the_song_repeats_and_a_jump_of_the_beat_stays_bounded() {
         let first = Part::Bass.notes(0.0, 1.0);
         let again = Part::Bass.notes(16.0, 17.0);
-        assert_eq!(first.iter().map(|note| note.key).collect::<Vec<_>>(), again.iter().map(|note| note.key).collect::<Vec<_>>());
+        assert_eq!(
+            first.iter().map(|note| note.key).collect::<Vec<_>>(),
+            again.iter().map(|note| note.key).collect::<Vec<_>>()
+        );
         assert!(Part::Drums.notes(0.0, 1e9).len() <= 32);
     }
 }

@@ -227,6 +227,10 @@ fn open_file(path: &Path) -> Result<(Database, Reading), Opening> {
     if path.is_dir() {
         return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
     }
+    // The engine would make a new project of it without a word.
+    if path.metadata().is_ok_and(|found| found.len() == 0) {
+        return Err(Opening::Damaged("it is empty".into()));
+    }
     let mut database = match catch_unwind(|| Database::create(path)) {
         Ok(Ok(database)) => database,
         Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => {

@@ -46,6 +46,9 @@ def main():
     # Copied, because cargo writes a lock file beside the manifest.
     sources = OUTPUT / "harness"
     subprocess.run(["cp", "-r", "--no-preserve=mode", f"{BENCH}/.", sources], check=True)
+    # It lies below this repository and is no part of its workspace.
+    with open(sources / "Cargo.toml", "a") as manifest:
+        manifest.write("\n[workspace]\n")
     subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=sources, env=environment, check=True)
 
     sys.path.insert(0, str(BENCH))

@@ -39,8 +39,16 @@ fn main() {
         frame => i64::from(scope.last_frame_time().wrapping_sub(frame).cast_signed()),
     };
     let clock = Arc::clone(&begin);
+    let origin = std::time::Instant::now();
+    let mut times: Vec<(i64, u64)> = Vec::with_capacity(1 << 17);
+    let (tx, rx) = sync_channel(1);
+    let total = length;
     let play = ClosureProcessHandler::new(move |_: &Client, scope: &ProcessScope| {
         let first = position(&clock, scope);
+        if first >= 0 && times.capacity() > 0 {
+            if times.len() < times.capacity() { times.push((first, origin.elapsed().as_nanos() as u64)); }
+            if first as usize >= total { let _ = tx.try_send(std::mem::take(&mut times)); }
+        }
         for (sample, at) in out.as_mut_slice(scope).iter_mut().zip(first..) {
             *sample = usize::try_from(at).ok().and_then(|at| signal.get(at)).copied().unwrap_or(0.0);
         }
@@ -68,5 +76,11 @@ fn main() {
     let first = player.as_client().frame_time().wrapping_add(LEAD_FRAMES).max(1);
     begin.store(first, Ordering::Relaxed);
     let limit = Duration::from_secs_f64(length as f64 / RATE_HZ as f64 * 1.5 + 5.0);
-    write_wav(heard.as_ref(), &recorded.recv_timeout(limit).expect("the recording ends"));
+    let heard_samples = recorded.recv_timeout(limit).expect("the recording ends");
+    let times = rx.recv().unwrap();
+    let mut ds: Vec<i64> = times.windows(2).map(|w| ((w[1].1 - w[0].1) / 1000) as i64).collect();
+    for w in times.windows(2) { let d = (w[1].1 - w[0].1) / 1000; if d < 1800 { eprintln!("short {} us at frame {}", d, w[1].0); } }
+    ds.sort();
+    eprintln!("cycles {} intervals us min {} p0.1 {} p1 {} p50 {} p99 {} p99.9 {} max {}", ds.len(), ds[0], ds[ds.len()/1000], ds[ds.len()/100], ds[ds.len()/2], ds[ds.len()*99/100], ds[ds.len()*999/1000], ds[ds.len()-1]);
+    write_wav(heard.as_ref(), &heard_samples);
 }

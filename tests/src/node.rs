@@ -155,7 +155,10 @@ impl Node {
 
     fn command(&self) -> Command {
         let mut command = program(&self.host);
-        command.args(["up", "--json", "--headless", "--http", "127.0.0.1:0"]);
+        command.args(["up", "--json", "--headless"]);
+        if !self.options.arguments.iter().any(|argument| argument == "--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         command.args(["--name", &self.options.name, "--audio", &self.options.audio]);
         command.arg("--data-dir").arg(self.data_dir());
         command.args(self.host.loopback_arguments()).args(&self.options.arguments);

@@ -41,7 +41,7 @@ fn players_find_each_other_on_a_lan_without_ipv4() {
         return;
     }
     for i in 0..2 {
-        lan.host(i).ip("-4 addr flush dev eth0\n");
+        lan.host(i).ip(&format!("addr del {}/24 dev eth0\n", lan.host(i).ipv4()));
     }
     let alice = Node::start(lan.host(0), Options::named("Alice"));
     let bob = Node::start(lan.host(1), Options::named("Bob"));

@@ -42,7 +42,12 @@ fn a_minute_through_two_nodes_on_one_server_has_no_dropout() {
     let delivery = compare(&sent[from..], &heard[from..]).expect("B gives out what A was given");
     let peer = b.peer(&a);
     eprintln!("through A and B: {delivery}");
-    eprintln!("one period is {:.2} ms; B says of A: {}", to_ms(f64::from(PERIOD_FRAMES)), peer["audio"]);
+    eprintln!(
+        "one period is {:.2} ms; B says of A: {} {}",
+        to_ms(f64::from(PERIOD_FRAMES)),
+        peer["audio"],
+        peer["clock"]
+    );
     assert!(delivery.gaps.is_empty(), "{delivery}: {:?}", delivery.gaps);
     assert!(delivery.lag_ms() < 15.0, "{delivery}");
     for node in [&mut a, &mut b] {

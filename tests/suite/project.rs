@@ -20,8 +20,10 @@ fn set(address: &str, value: Value) -> Value {
 /// The names of the tracks in their order.
 fn track_names(node: &Node) -> Vec<String> {
     let tracks = node.project("/tracks");
-    let tracks = tracks.as_array().unwrap_or_else(|| panic!("/tracks is not a list: {tracks}"));
-    tracks.iter().map(|t| t["name"].as_str().expect("a track has a name").into()).collect()
+    let tracks = tracks.as_object().unwrap_or_else(|| panic!("/tracks is not a map by id: {tracks}"));
+    let mut tracks: Vec<&Value> = tracks.values().collect();
+    tracks.sort_by_key(|track| track["order"].as_u64().expect("a track has a place"));
+    tracks.iter().map(|track| track["name"].as_str().expect("a track has a name").into()).collect()
 }
 
 #[test]
@@ -65,9 +67,12 @@ fn edits_without_waiting_are_on_disk_after_a_polite_stop() {
 fn commands_are_applied_all_or_none_and_an_error_says_what_is_allowed() {
     let (_lan, alice) = alone();
     let before = alice.heads();
+    let gain = format!("/mixer/strip/{}/gain_db", alice.id());
     let bad = [
         (set("/transport/tempo_bpm", json!(5000.0)), "999"),
-        (set("/mixer/strip/nobody/gain_db", json!("loud")), "number"),
+        (set(&gain, json!("loud")), "number"),
+        (set(&gain, json!(200.0)), "12"),
+        (set("/mixer/strip/nobody/gain_db", json!(1.0)), "nobody"),
         (set("/no/such/address", json!(1)), "/no/such/address"),
         (json!({"op": "delete", "address": "/tracks/none"}), "/tracks/none"),
     ];

@@ -56,6 +56,7 @@ pub struct Incoming {
     /// Room for the longest block a packet can hold, taken once.
     decoded: Vec<f32>,
     counters: Counters,
+    last: u64,
 }
 
 /// What went wrong on the way in, counted.
@@ -102,6 +103,7 @@ impl Incoming {
             due_midi: Vec::new(),
             decoded: vec![0.0; MAX_BLOCK_SAMPLES],
             counters: Counters::default(),
+            last: 0,
         }
     }
 
@@ -213,6 +215,7 @@ impl Incoming {
                 result.is_err()
             }
             Ok(_) => {
+                { let n = now.as_nanos(); if self.last != 0 { super::probe::note(2, n - self.last); } self.last = n; }
                 let result = self.receiver.handle_packet(now, datagram);
                 self.take_audio(now);
                 result.is_err()

@@ -104,11 +104,13 @@ impl Inner {
                     self.part(&peer);
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
+                Output::Disconnect { peer, why, ban_ns: 0 } => {
+                    tracing::info!(%peer, %why, "a connection is given up");
+                    self.mesh.renew(peer);
+                }
                 Output::Disconnect { peer, why, ban_ns } => {
                     tracing::info!(%peer, %why, "a peer is sent away");
-                    if ban_ns > 0 {
-                        self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
-                    }
+                    self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
                     self.mesh.disconnect(peer, why.to_string());
                 }
                 Output::BeatChanged { by_peer } => {
@@ -212,7 +214,7 @@ impl Inner {
             Err(error) => {
                 // A peer that does not take small messages twice a second is not there any more.
                 tracing::warn!(%peer, %error, "a control message was not sent");
-                self.mesh.disconnect(peer, error.to_string());
+                self.mesh.renew(peer);
             }
         }
     }

@@ -162,11 +162,19 @@ fn give(register: &BeatRegister, link: &LinkReading, actions: &mut Vec<Action>) 
 
 fn take(register: &BeatRegister, link: &LinkReading, actions: &mut Vec<Action>) {
     if !same_tempo(link.tempo_bpm, register.tempo_bpm) {
-        actions.push(Action::TakeTempo(link.tempo_bpm));
+        actions.push(Action::TakeTempo(as_it_was_set(link.tempo_bpm)));
     }
     if link.playing != register.playing {
         actions.push(Action::TakePlaying(link.playing));
     }
+}
+
+/// The tempo with the fewest decimals that Link would round to `tempo_bpm`. Link keeps whole microseconds per
+/// beat, so that 97 comes back as 96.99995; taken as it is, that would travel as a change nobody made.
+fn as_it_was_set(tempo_bpm: f64) -> f64 {
+    let microseconds = |bpm: f64| (60e6 / bpm).round();
+    let rounded = |decimals: i32| (tempo_bpm * 10f64.powi(decimals)).round() / 10f64.powi(decimals);
+    (0..4).map(rounded).find(|bpm| microseconds(*bpm) == microseconds(tempo_bpm)).unwrap_or(tempo_bpm)
 }
 
 fn same_tempo(a: f64, b: f64) -> bool {
@@ -191,6 +199,16 @@ mod tests {
         let mut bridge = LinkBridge::default();
         let register = BeatRegister::new(0, 120.0, 1);
         assert_eq!(bridge.tick(0, &register, &link(97.0, 0.0), ALONE), [Action::TakeTempo(97.0)]);
+    }
+
+    #[test]
+    fn a_tempo_that_link_rounded_is_taken_as_it_was_set() {
+        for set in [97.0, 120.0, 97.5, 133.33, 174.125, 20.0, 999.0] {
+            let read = 60e6 / (60e6_f64 / set).round();
+            assert_eq!(as_it_was_set(read), set);
+        }
+        // Nobody types this; it stays what it is to within Link's grain.
+        assert!((as_it_was_set(100.123_456) - 100.123_456).abs() < 1e-3);
     }
 
     #[test]

@@ -38,7 +38,7 @@ const ONE_GAP: usize = 240;
 pub struct Delivery {
     /// Recording frame minus sent frame: smallest, median and largest over all blocks found.
     pub lag_frames: [f64; 3],
-    /// The first and last sent frame between which the rest was judged: of the first and last block found.
+    /// The first and last sent frame between which the rest was judged: of the first and last window that arrived.
     pub span_frames: [usize; 2],
     /// Share of windows in that span whose content was lost, from 0 to 1.
     pub lost_ratio: f64,
@@ -73,10 +73,12 @@ impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [min, median, max] = self.lag_frames.map(to_ms);
         let heard_s = to_ms((self.span_frames[1] - self.span_frames[0]) as f64) / 1e3;
+        let longest = self.gaps.iter().max_by_key(|gap| gap.frames);
+        let at_s = longest.map_or(0.0, |gap| to_ms((gap.at_frame - self.span_frames[0]) as f64) / 1e3);
         write!(
             f,
             "{heard_s:.1} s heard, lag {median:.2} ms ({min:.2} to {max:.2}), lost {:.2} % in {} gaps, \
-             longest {:.1} ms, SNR {:.0} dB",
+             longest {:.1} ms after {at_s:.2} s, SNR {:.0} dB",
             self.lost_ratio * 100.0,
             self.gaps.len(),
             self.longest_gap_ms(),
@@ -97,8 +99,7 @@ pub fn compare(sent: &[f32], heard: &[f32]) -> Option<Delivery> {
     track(&mut lags, (0..=anchor.0).rev(), sent, heard);
     let first = lags.iter().position(Option::is_some)?;
     let last = lags.iter().rposition(Option::is_some)?;
-    let windows = windows(sent, heard, &lags, first, last);
-    Some(summary(&lags, &windows, [first * BLOCK, (last + 1) * BLOCK]))
+    Some(summary(&lags, &windows(sent, heard, &lags, first, last)))
 }
 
 /// Follows the lag from a block where it is known through `order`, from neighbour to neighbour.
@@ -240,12 +241,18 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn summary(lags: &[Option<isize>], windows: &[Window], span_frames: [usize; 2]) -> Delivery {
+fn summary(lags: &[Option<isize>], windows: &[Window]) -> Delivery {
     let usual = median(windows.iter().map(|w| w.explained).collect());
+    // Half the level is a quarter of the energy.
+    let is_lost = |window: &Window| window.explained < usual / 4.0;
+    // Of the first and last block only a part may have been played while the other was there to hear it.
+    let first = windows.iter().position(|w| !is_lost(w)).unwrap_or(0);
+    let last = windows.iter().rposition(|w| !is_lost(w)).unwrap_or(0);
+    let windows = &windows[first..=last];
+    let span_frames = [windows[0].at_frame, windows[windows.len() - 1].at_frame + WINDOW];
     let mut gaps: Vec<Gap> = Vec::new();
     let mut lost = 0;
-    // Half the level is a quarter of the energy.
-    for window in windows.iter().filter(|w| w.explained < usual / 4.0) {
+    for window in windows.iter().filter(|w| is_lost(w)) {
         lost += 1;
         match gaps.last_mut() {
             Some(gap) if window.at_frame <= gap.at_frame + gap.frames + ONE_GAP => {

@@ -205,6 +205,11 @@ impl Mesh {
         self.command(Command::Dismiss { peer, reason: reason.into() });
     }
 
+    /// Gives up the connection to `peer`, from whom nothing comes any more, and dials it as after any loss.
+    pub fn renew(&self, peer: PeerId) {
+        self.command(Command::Renew(peer));
+    }
+
     /// Closes the connection to `peer` and refuses new ones for `duration`.
     pub fn ban(&self, peer: PeerId, duration: Duration) {
         self.command(Command::Ban { peer, duration });
@@ -301,6 +306,7 @@ impl From<Event> for Delivery {
 #[derive(Debug)]
 enum Command {
     Dismiss { peer: PeerId, reason: String },
+    Renew(PeerId),
     Ban { peer: PeerId, duration: Duration },
     Name(Multiaddr),
     Suggest { from: PeerId, peer: PeerId, addresses: Vec<Multiaddr> },

@@ -354,6 +354,7 @@ impl Driver {
         let now = self.now();
         match command {
             Command::Dismiss { peer, reason } => self.planner.dismiss(now, &peer, &reason),
+            Command::Renew(peer) => self.planner.renew(now, &peer),
             Command::Ban { peer, duration } => self.planner.ban(now, peer, duration),
             Command::Name(address) => self.planner.handle_named(now, address),
             Command::Suggest { from, peer, addresses } => {

@@ -537,6 +537,19 @@ impl Planner {
         }
     }
 
+    /// Gives up the connections to `peer`, from whom nothing comes any more, and dials it as after any loss.
+    pub fn renew(&mut self, now: LocalTime, peer: &PeerId) {
+        let deference = self.deference(peer);
+        if let Some(record) = self.peers.get_mut(peer) {
+            record.next_dial = now + deference;
+            record.failures = 0;
+            record.last_seen = now;
+        }
+        for connection in self.connections_of(peer) {
+            self.close_as(connection, CloseReason::Silent, DisconnectReason::Silence);
+        }
+    }
+
     /// Closes the connections to `peer` and refuses new ones for `duration`.
     pub fn ban(&mut self, now: LocalTime, peer: PeerId, duration: Duration) {
         let has_room = self.peers.contains_key(&peer) || self.make_room();

@@ -21,6 +21,8 @@ pub enum CloseReason {
     Crowded,
     /// A channel broke.
     Broken,
+    /// Nothing came from the peer, though the connection seems open.
+    Silent,
 }
 
 impl CloseReason {
@@ -35,6 +37,7 @@ impl CloseReason {
             CloseReason::NoHello => 6,
             CloseReason::Crowded => 7,
             CloseReason::Broken => 8,
+            CloseReason::Silent => 9,
         }
     }
 
@@ -49,6 +52,7 @@ impl CloseReason {
             CloseReason::NoHello => "no hello",
             CloseReason::Crowded => "no room",
             CloseReason::Broken => "broken channel",
+            CloseReason::Silent => "not heard of for seconds",
         }
     }
 }
@@ -130,6 +134,9 @@ impl From<ClosedBy> for DisconnectReason {
             }
             ClosedBy::Peer { code, .. } if code == u64::from(CloseReason::Duplicate.code()) => {
                 DisconnectReason::Replaced
+            }
+            ClosedBy::Peer { code, .. } if code == u64::from(CloseReason::Silent.code()) => {
+                DisconnectReason::Silence
             }
             ClosedBy::Peer { code: 0, .. } => DisconnectReason::Failure("closed by the peer".to_owned()),
             ClosedBy::Peer { text, .. } => DisconnectReason::Dismissed(text),

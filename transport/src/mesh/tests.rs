@@ -73,6 +73,26 @@ fn hello(instance: u64, nonce: u64) -> Hello {
 }
 
 #[test]
+fn a_silent_connection_is_given_up_and_dialled_again_at_once_by_both() {
+    let (small, large) = two_peers();
+    let mut planner = connected(small, large, Side::Dialer);
+    planner.renew(at(5_000), &large);
+    assert!(matches!(
+        outputs(&mut planner)[..],
+        [
+            Output::Close { reason: CloseReason::Silent, .. },
+            Output::Disconnected { reason: DisconnectReason::Silence, .. }
+        ]
+    ));
+    assert_eq!(planner.poll_deadline(), Some(at(5_000)));
+
+    let mut other = connected(large, small, Side::Dialer);
+    let code = u64::from(CloseReason::Silent.code());
+    other.handle_closed(at(5_000), ConnectionKey(1), ClosedBy::Peer { code, text: String::new() });
+    assert_eq!(other.poll_deadline(), Some(at(5_400)));
+}
+
+#[test]
 fn the_smaller_id_dials_at_once_and_the_larger_a_moment_later() {
     let (small, large) = two_peers();
     for (local, other, expected_ms) in [(small, large, 0), (large, small, 400)] {

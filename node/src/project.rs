@@ -5,14 +5,16 @@
 //! second (the committer in `crdt::storage`) writes to disk, and everybody else sends requests to the first
 //! through a bounded queue.
 //!
-//! Queue policy: requests from this machine wait for room (they are few and their senders can wait);
-//! messages from peers are dropped when it is full, which the project's own digests repair within seconds.
+//! Queue policy: requests from this machine are answered "busy" when there is no room. Messages from peers may fill half
+//! of the queue, and a bounded number of bytes each; beyond that they are dropped, which the project's own digests
+//! repair within seconds.
 
 use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -27,6 +29,10 @@ use tokio::sync::oneshot;
 
 /// Requests that may wait for the project thread.
 const QUEUE: usize = 1024;
+/// Messages of peers among them.
+const MAX_MESSAGES: usize = QUEUE / 2;
+/// Bytes of one peer's messages among them: two of the longest.
+const MAX_PEER_BYTES: usize = 8 * 1024 * 1024;
 /// How long a caller waits for the project thread before it gets [`Unavailable`].
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -112,6 +118,15 @@ pub struct Summary {
 pub struct Handle {
     requests: SyncSender<Request>,
     summary: Arc<Mutex<Summary>>,
+    waiting: Arc<Mutex<Waiting>>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Messages of peers that wait for the project thread.
+#[derive(Default)]
+struct Waiting {
+    messages: usize,
+    bytes: BTreeMap<PeerKey, usize>,
 }
 
 enum Request {
@@ -151,8 +166,9 @@ pub fn start(
     })?;
     let project = Project::new(config, loaded);
     let summary = Arc::new(Mutex::new(summarise(&project)));
-    let handle = Handle { requests, summary: summary.clone() };
-    let actor = Actor { project, committer, summary, events, waiting: BTreeMap::new(), answers: vec![] };
+    let handle =
+        Handle { requests, summary: summary.clone(), waiting: Arc::default(), stopping: Arc::default() };
+    let actor = Actor { handle: handle.clone(), project, committer, summary, events, waiting: BTreeMap::new(), answers: vec![] };
     let thread = std::thread::Builder::new().name("project".into()).spawn(move || actor.run(queue))?;
     Ok((Running { handle, thread }, notes))
 }
@@ -160,7 +176,9 @@ pub fn start(
 impl Running {
     /// Saves everything and ends the thread.
     pub fn stop(self) {
-        let _ = self.handle.requests.send(Request::Stop);
+        self.handle.stopping.store(true, Ordering::Release);
+        // Wakes the thread if it waits; if the queue is full it does not.
+        let _ = self.handle.requests.try_send(Request::Stop);
         let _ = self.thread.join();
     }
 }
@@ -199,7 +217,9 @@ impl Handle {
 
     /// A member is here.
     pub fn connected(&self, peer: PeerKey) {
-        let _ = self.request(Request::Connected(peer));
+        if self.request(Request::Connected(peer)).is_err() {
+            tracing::error!("the project thread is too busy to take a member in; it will not sync until it reconnects");
+        }
     }
 
     /// A member is gone.
@@ -207,16 +227,37 @@ impl Handle {
         let _ = self.request(Request::Disconnected(peer));
     }
 
-    /// A project frame from a member. Dropped when the queue is full.
+    /// A project frame from a member. Dropped when too much waits already.
     pub fn message(&self, peer: PeerKey, bytes: Vec<u8>) {
-        if let Err(TrySendError::Full(_)) = self.requests.try_send(Request::Message(peer, bytes)) {
-            tracing::debug!("project queue full, a frame was dropped; digests will repair it");
+        {
+            let mut waiting = lock(&self.waiting);
+            let of_peer = waiting.bytes.get(&peer).copied().unwrap_or(0);
+            if waiting.messages >= MAX_MESSAGES || of_peer + bytes.len() > MAX_PEER_BYTES {
+                tracing::debug!("too many project frames wait, one was dropped; digests will repair it");
+                return;
+            }
+            waiting.messages += 1;
+            waiting.bytes.insert(peer, of_peer + bytes.len());
+        }
+        if let Err(TrySendError::Full(Request::Message(peer, bytes))) =
+            self.requests.try_send(Request::Message(peer, bytes))
+        {
+            self.taken(peer, bytes.len());
+        }
+    }
+
+    fn taken(&self, peer: PeerKey, bytes: usize) {
+        let mut waiting = lock(&self.waiting);
+        waiting.messages = waiting.messages.saturating_sub(1);
+        match waiting.bytes.get_mut(&peer) {
+            Some(left) if *left > bytes => *left -= bytes,
+            _ => drop(waiting.bytes.remove(&peer)),
         }
     }
 
     /// The state in a few words, without waiting.
     pub fn summary(&self) -> Summary {
-        self.summary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.summary).clone()
     }
 
     fn request(&self, request: Request) -> Result<(), Unavailable> {
@@ -225,6 +266,7 @@ impl Handle {
 }
 
 struct Actor<F> {
+    handle: Handle,
     project: Project,
     committer: Committer,
     summary: Arc<Mutex<Summary>>,
@@ -250,6 +292,9 @@ impl<F: FnMut(Event)> Actor<F> {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(request) => self.handle(request),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.handle.stopping.load(Ordering::Acquire) {
+                break;
             }
             if self.project.poll_deadline().is_some_and(|at| at <= unix_ms()) {
                 self.project.handle_deadline(unix_ms());
@@ -293,7 +338,10 @@ impl<F: FnMut(Event)> Actor<F> {
             }
             Request::Connected(peer) => self.project.handle_peer_connected(now, peer),
             Request::Disconnected(peer) => self.project.handle_peer_disconnected(now, peer),
-            Request::Message(peer, bytes) => self.project.handle_message(now, peer, &bytes),
+            Request::Message(peer, bytes) => {
+                self.handle.taken(peer, bytes.len());
+                self.project.handle_message(now, peer, &bytes);
+            }
             Request::Stored(batch, result) => {
                 for (reply, edited) in self.waiting.remove(&batch).unwrap_or_default() {
                     let answer = match &result {
@@ -314,7 +362,7 @@ impl<F: FnMut(Event)> Actor<F> {
                 Output::Send { peer, bytes } => (self.events)(Event::Send { peer, bytes }),
                 Output::Store(batch) => {
                     if let Err(batch) = self.committer.submit(batch) {
-                        let why = "the writing thread has stopped".to_owned();
+                        let why = "the disk does not keep up".to_owned();
                         self.project.handle_stored(unix_ms(), batch.id(), Err(why));
                     }
                 }
@@ -329,12 +377,16 @@ impl<F: FnMut(Event)> Actor<F> {
             }
         }
         let summary = summarise(&self.project);
-        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+        *lock(&self.summary) = summary;
         for (reply, answer) in self.answers.drain(..) {
             // Whoever asked may have given up by now.
             drop(reply.send(answer));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn summarise(project: &Project) -> Summary {

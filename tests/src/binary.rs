@@ -11,8 +11,13 @@ pub fn bandmesh() -> &'static Path {
 }
 
 /// The JACK client that plays and records for the suite. Cargo builds a package's own programs for its tests.
-pub fn jack_probe() -> PathBuf {
+pub(crate) fn jack_probe() -> PathBuf {
     existing(&profile_directory().join("jack-probe"))
+}
+
+/// The JACK client with a keyboard.
+pub(crate) fn jack_keyboard() -> PathBuf {
+    existing(&profile_directory().join("jack-keyboard"))
 }
 
 /// `cargo test` does not build another package's program. Asking for everything it has just built, and the

@@ -2,6 +2,9 @@
 
 use crate::audio::{read_wav, write_wav};
 use crate::binary::jack_probe;
+use crate::keyboard::Keyboard;
+use std::ffi::OsStr;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +14,22 @@ use crate::wait::{eventually, seconds};
 /// JACK's registry has eight entries and keeps those of servers that were killed; with one fixed name a new
 /// server takes its predecessor's. Only a test that has the machine to itself may start one.
 const SERVER: &str = "bandmesh-test";
+
+/// What came back through a JACK graph.
+#[derive(Debug)]
+pub struct Heard {
+    /// The recording, frame by frame beside what was played.
+    pub samples: Vec<f32>,
+    /// First frames of the cycles that the server began less than half a period after the one before.
+    pub hurried: Vec<usize>,
+}
+
+impl Heard {
+    /// Whether the server hurried near `frame`, so that nobody could have been in time.
+    pub fn is_hurried_near(&self, frame: usize, period_frames: usize) -> bool {
+        self.hurried.iter().any(|cycle| cycle.abs_diff(frame) <= 4 * period_frames)
+    }
+}
 
 /// A `jackd` with the dummy driver; killed on drop.
 #[derive(Debug)]
@@ -53,12 +72,19 @@ impl JackServer {
     }
 
     /// Plays `signal` (48 kHz) into `port_in` and returns what `port_out` gave in the same frames.
-    pub fn play_through(&self, signal: &[f32], port_in: &str, port_out: &str) -> Vec<f32> {
+    pub fn play_through(&self, signal: &[f32], port_in: &str, port_out: &str) -> Heard {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let (play, heard) = (scratch.path().join("play.wav"), scratch.path().join("heard.wav"));
         write_wav(&play, signal);
-        run_probe(&play, port_in, port_out, &heard, Duration::from_secs_f64(signal.len() as f64 / 48e3));
-        read_wav(&heard)
+        let length = Duration::from_secs_f64(signal.len() as f64 / 48e3);
+        let said = run_probe(&play, port_in, port_out, &heard, length);
+        let hurried = said.lines().map(|line| line.parse().expect("a frame number")).collect();
+        Heard { samples: read_wav(&heard), hurried }
+    }
+
+    /// Somebody at a keyboard on `midi_in`, with ears on `midi_out` and `audio_out`.
+    pub fn keyboard(&self, midi_in: &str, midi_out: &str, audio_out: &str) -> Keyboard {
+        Keyboard::start(midi_in, midi_out, audio_out)
     }
 
     /// Stops the server as a user would.
@@ -72,13 +98,15 @@ impl Drop for JackServer {
     }
 }
 
-fn jack_command(program: &str) -> Command {
+/// `program` with what a client needs in its environment.
+pub(crate) fn jack_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.envs(JackServer::environment());
     command
 }
 
-fn run_probe(play: &Path, port_in: &str, port_out: &str, heard: &Path, length: Duration) {
+fn run_probe(play: &Path, port_in: &str, port_out: &str, heard: &Path, length: Duration) -> String {
+    let mut said = tempfile::tempfile().expect("a temporary file");
     let mut child = jack_command("setpriv")
         .args(["--pdeathsig", "KILL"])
         .arg(jack_probe())
@@ -86,6 +114,7 @@ fn run_probe(play: &Path, port_in: &str, port_out: &str, heard: &Path, length: D
         .args([port_in, port_out])
         .arg(heard)
         .stdin(Stdio::null())
+        .stdout(said.try_clone().expect("share the file"))
         .spawn()
         .expect("start the JACK probe");
     let mut ended = None;
@@ -94,6 +123,9 @@ fn run_probe(play: &Path, port_in: &str, port_out: &str, heard: &Path, length: D
         ended.is_some()
     });
     assert!(ended.is_some_and(|status| status.success()), "the JACK probe failed");
+    let mut text = String::new();
+    said.rewind().and_then(|()| said.read_to_string(&mut text)).expect("read what the probe said");
+    text
 }
 
 #[cfg(test)]
@@ -123,7 +155,7 @@ mod tests {
         });
         let sent = noise(1, 1.0);
         let heard = server.play_through(&sent, "jack_thru:input_1", "jack_thru:output_1");
-        let delivery = compare(&sent, &heard).expect("it comes back");
+        let delivery = compare(&sent, &heard.samples).expect("it comes back");
         assert_eq!(delivery.lag_frames, [0.0; 3]);
         assert!(delivery.gaps.is_empty(), "{delivery}");
     }

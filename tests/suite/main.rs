@@ -14,5 +14,6 @@ mod discovery;
 mod first_jam;
 mod five_nodes;
 mod jack;
+mod midi;
 mod project;
 mod sessions;

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::cli::data_dir::DEFAULT_SESSION;
 use crate::cli::{Command, Exit, Task, TaskKind, config};
 
 /// What a node runs with: arguments, environment, config file and defaults put together.
@@ -259,7 +260,7 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
     Ok(Options {
         name: up.name.unwrap_or_else(login_name),
         data_dir: data_dir.to_owned(),
-        session: up.session.unwrap_or_else(|| "jam".to_owned()),
+        session: up.session.unwrap_or_else(|| DEFAULT_SESSION.to_owned()),
         listen: up.listen.unwrap_or(SocketAddr::from(([0_u16; 8], 7778))),
         http,
         audio: up.audio.unwrap_or_else(|| "auto".to_owned()),

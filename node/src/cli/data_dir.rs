@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::cli::config;
 use crate::control::Token;
@@ -24,7 +25,7 @@ This is where a Bandmesh node keeps everything. Nothing else on this machine is 
 config.toml    options, for you to edit; `bandmesh up --help` says what they mean
 identity.key   this node's identity: whoever has it can pose as you. Back it up, show it to nobody
 token          opens the control interface of the running node; delete it and restart for a new one
-project.redb   the shared project with its history
+project.redb   the shared project of the session `jam` with its history; other sessions have project-NAME-….redb
 *.bad-1        a file that could not be read, kept aside so that nothing is lost; delete it when you want
 demo/          the projects of the bandmates of `bandmesh demo`; delete it when you want
 node.json      where the running node is found; gone when it has stopped
@@ -32,6 +33,9 @@ lock           held by the running node
 
 To move a node to another machine, stop it and copy the whole directory. To begin anew, stop it and delete the directory.
 ";
+
+/// The session of a node that is told no other.
+pub(crate) const DEFAULT_SESSION: &str = "jam";
 
 /// A node's data directory, held for this process alone while this lives.
 #[derive(Debug)]
@@ -143,10 +147,18 @@ impl DataDir {
         &self.path
     }
 
-    /// Where the project's database belongs.
+    /// Where the database of `session`'s project belongs. Each session has its own: the members of one are strangers in
+    /// another, and so are their signatures.
     #[must_use]
-    pub fn project_file(&self) -> PathBuf {
-        self.path.join("project.redb")
+    pub fn project_file(&self, session: &str) -> PathBuf {
+        if session == DEFAULT_SESSION {
+            return self.path.join("project.redb");
+        }
+        let readable = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let words: String = session.chars().filter(readable).take(24).collect();
+        let digest = Sha256::digest(session.as_bytes());
+        let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        self.path.join(format!("project-{words}-{hash}.redb"))
     }
 
     /// Where the token is.
@@ -268,6 +280,18 @@ fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), DataDirErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_session_has_a_project_of_its_own_inside_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let files = ["jam", "demo", "../../etc/passwd", "\u{202e}x", "demo "].map(|name| data.project_file(name));
+        assert_eq!(files[0], data.path().join("project.redb"));
+        for (at, file) in files.iter().enumerate() {
+            assert_eq!(file.parent(), Some(data.path()));
+            assert!(!files[..at].contains(file));
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777

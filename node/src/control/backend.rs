@@ -11,7 +11,7 @@ use crate::control::types::{
 /// The node as the control server sees it.
 ///
 /// All methods are called on the runtime's threads, some of them 30 times a second for every open page: they read what is
-/// ready and never wait for the disk or the network. Only the three that return futures may wait; each is given up after
+/// ready and never wait for the disk or the network. Only those that return futures may wait; each is given up after
 /// `limits::REQUEST_TIMEOUT`, which must not undo what it began.
 pub trait Backend: Send + Sync + 'static {
     /// This node now.
@@ -24,10 +24,10 @@ pub trait Backend: Send + Sync + 'static {
     fn meters(&self) -> Meters;
 
     /// The whole shared project.
-    fn project(&self) -> Value;
+    fn project(&self) -> BoxFuture<'_, Result<Value, BackendError>>;
 
     /// One node of the project's tree; `address` begins with `/`. `None`: there is none.
-    fn project_node(&self, address: &str) -> Option<Value>;
+    fn project_node(&self, address: &str) -> BoxFuture<'_, Result<Option<Value>, BackendError>>;
 
     /// Applies the commands, all or none. With `durable` the future ends once they are on disk.
     fn patch(

@@ -194,8 +194,8 @@ async fn put_peer(
         Problem,
     ),
 )]
-async fn get_project(State(shared): AppState) -> Json<Value> {
-    Json(shared.backend.project())
+async fn get_project(State(shared): AppState) -> Result<Json<Value>, Problem> {
+    Ok(Json(shared.backend.project().await?))
 }
 
 /// One node of the project's tree.
@@ -209,7 +209,7 @@ async fn get_project(State(shared): AppState) -> Json<Value> {
 )]
 async fn get_project_node(State(shared): AppState, address: PathText) -> Result<Json<Value>, Problem> {
     let address = format!("/{}", path_text(address)?.trim_matches('/'));
-    shared.backend.project_node(&address).map(Json).ok_or_else(|| {
+    shared.backend.project_node(&address).await?.map(Json).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
             "not_found",

@@ -386,7 +386,11 @@ impl Session {
             Topic::Status => ServerMessage::Status { data: Box::new(backend.status()) },
             Topic::Peers => ServerMessage::Peers { data: backend.peers() },
             Topic::Playback => ServerMessage::Playback { data: backend.playback() },
-            Topic::Project => ServerMessage::Project { data: backend.project() },
+            Topic::Project => match backend.project().await {
+                Ok(data) => ServerMessage::Project { data },
+                // Too busy now; the next change brings the page up to date.
+                Err(_) => return Ok(()),
+            },
             // Meters come by their own tick, the log by its own queue.
             Topic::Meters | Topic::Log => return Ok(()),
         };
@@ -405,9 +409,12 @@ impl Session {
                 if !self.topics.contains(&Topic::Project) {
                     return Ok(());
                 }
-                let value = |address: &String| self.shared.backend.project_node(address);
-                let changes =
-                    addresses.into_iter().map(|address| Change { value: value(&address), address }).collect();
+                let mut changes = Vec::with_capacity(addresses.len());
+                for address in addresses {
+                    if let Ok(value) = self.shared.backend.project_node(&address).await {
+                        changes.push(Change { value, address });
+                    }
+                }
                 self.send(&ServerMessage::ProjectChanged { changes }).await
             }
             Err(RecvError::Lagged(_)) => {

@@ -92,12 +92,13 @@ impl Backend for Pretended {
         Meters { tempo_bpm: 120.0, ..Meters::default() }
     }
 
-    fn project(&self) -> Value {
-        json!({"session": {"name": "jam"}})
+    fn project(&self) -> BoxFuture<'_, Result<Value, BackendError>> {
+        async { Ok(json!({"session": {"name": "jam"}})) }.boxed()
     }
 
-    fn project_node(&self, address: &str) -> Option<Value> {
-        (address == "/session/name").then(|| json!("jam"))
+    fn project_node(&self, address: &str) -> BoxFuture<'_, Result<Option<Value>, BackendError>> {
+        let value = (address == "/session/name").then(|| json!("jam"));
+        async move { Ok(value) }.boxed()
     }
 
     fn patch(

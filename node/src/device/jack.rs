@@ -30,6 +30,8 @@ use super::{
 const MAX_JACK_FRAMES: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(2);
 const INPUT_CHANNELS: usize = 2;
+/// A cycle that seems to have begun longer ago, or not yet for as long, was not dated by a clock that works.
+const MAX_CYCLE_AGE_US: u64 = 1_000_000;
 
 pub(super) fn open<'a>(
     config: &DeviceConfig,
@@ -221,8 +223,8 @@ struct Process {
 }
 
 impl ProcessHandler for Process {
-    fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
-        let cycle_ns = cycle_start_ns(scope);
+    fn process(&mut self, client: &Client, scope: &ProcessScope) -> Control {
+        let cycle_ns = cycle_start_ns(client, scope);
         let frames = (scope.n_frames() as usize).min(MAX_JACK_FRAMES);
         realtime(|| {
             self.receive_midi(scope, cycle_ns);
@@ -297,13 +299,15 @@ impl Process {
     }
 }
 
-/// JACK smooths its cycle times and counts them on CLOCK_MONOTONIC; where it is set to another clock, they are
-/// far off and the time now is used.
-fn cycle_start_ns(scope: &ProcessScope) -> u64 {
+/// JACK smooths its cycle times, but counts them on a clock of its own (on Linux CLOCK_MONOTONIC_RAW, which no time
+/// daemon steers, and which is soon far from ours), so only how long ago the cycle began is taken from it. Where
+/// that makes no sense, the cycle begins now.
+fn cycle_start_ns(client: &Client, scope: &ProcessScope) -> u64 {
     let now_ns = monotonic_ns();
-    match scope.cycle_times() {
-        Ok(times) if now_ns.abs_diff(times.current_usecs * 1_000) < 1_000_000_000 => {
-            times.current_usecs * 1_000
+    let since_us = scope.cycle_times().ok().map(|times| client.time().wrapping_sub(times.current_usecs).cast_signed());
+    match since_us {
+        Some(since_us) if since_us.unsigned_abs() < MAX_CYCLE_AGE_US => {
+            now_ns.saturating_add_signed(-since_us * 1_000)
         }
         _ => now_ns,
     }

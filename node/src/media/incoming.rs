@@ -12,7 +12,7 @@ use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
     rtp::{
-        Header, Output, Statistics, StreamReceiver, TimestampMap,
+        Header, Output, Statistics, StreamReceiver,
         midi::MidiReceiver,
         payload_type,
         report::{self, Report, ReportBlock},
@@ -47,7 +47,6 @@ pub struct Incoming {
     receiver: StreamReceiver,
     decoder: Option<Decoder>,
     writer: SourceWriter,
-    timestamps: TimestampMap,
     latency: LatencyMeter,
     clock: Clock,
     midi: MidiReceiver,
@@ -56,7 +55,6 @@ pub struct Incoming {
     /// Room for the longest block a packet can hold, taken once.
     decoded: Vec<f32>,
     counters: Counters,
-    last: u64,
 }
 
 /// What went wrong on the way in, counted.
@@ -95,15 +93,13 @@ impl Incoming {
             receiver: StreamReceiver::new(stream_format(&info), Some(info.ssrc)),
             decoder: decoder_for(&info),
             writer,
-            timestamps: TimestampMap::new(info.rate_hz),
-            latency: LatencyMeter::default(),
+            latency: LatencyMeter::new(info.rate_hz),
             clock,
             midi: MidiReceiver::new(None),
             instrument,
             due_midi: Vec::new(),
             decoded: vec![0.0; MAX_BLOCK_SAMPLES],
             counters: Counters::default(),
-            last: 0,
         }
     }
 
@@ -112,14 +108,14 @@ impl Incoming {
         self.info = info;
         self.receiver = StreamReceiver::new(stream_format(&info), Some(info.ssrc));
         self.decoder = decoder_for(&info);
-        self.timestamps = TimestampMap::new(info.rate_hz);
+        self.latency = LatencyMeter::new(info.rate_hz);
     }
 
     /// The engine was rebuilt; `writer` and `instrument` belong to the new one.
     pub fn refit(&mut self, writer: SourceWriter, instrument: Option<MidiWriter>) {
         self.writer = writer;
         self.instrument = instrument;
-        self.latency = LatencyMeter::default();
+        self.latency = LatencyMeter::new(self.info.rate_hz);
     }
 
     /// One datagram from the member, read at `now`. Returns what the sending half must hear of.
@@ -153,7 +149,7 @@ impl Incoming {
             self.take_midi(now, session_now);
         }
         let session_minus_host_ns = session_now.as_nanos().saturating_sub(now.as_nanos() as i64);
-        self.latency.observe(&self.timestamps, self.writer.stats(), session_minus_host_ns);
+        self.latency.observe(self.writer.stats(), session_minus_host_ns);
     }
 
     /// When [`Self::handle_deadline`] is next needed.
@@ -215,7 +211,6 @@ impl Incoming {
                 result.is_err()
             }
             Ok(_) => {
-                { let n = now.as_nanos(); if self.last != 0 { super::probe::note(2, n - self.last); } self.last = n; }
                 let result = self.receiver.handle_packet(now, datagram);
                 self.take_audio(now);
                 result.is_err()
@@ -237,7 +232,7 @@ impl Incoming {
                     if sender.ssrc == self.info.ssrc {
                         self.receiver.handle_sender_report(now, &sender);
                         if let Some(timestamp) = self.receiver.extend_timestamp(sender.timestamp) {
-                            self.timestamps.handle_report(timestamp, sender.session_time);
+                            self.latency.handle_report(timestamp, sender.session_time);
                         }
                     }
                     blocks.extend(sender.blocks);
@@ -257,8 +252,7 @@ impl Incoming {
             };
             let (timestamp, decoded) = match output {
                 Output::Restarted => {
-                    self.timestamps.reset();
-                    self.latency = LatencyMeter::default();
+                    self.latency = LatencyMeter::new(self.info.rate_hz);
                     self.decoder = decoder_for(&self.info);
                     continue;
                 }

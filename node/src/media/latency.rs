@@ -1,33 +1,50 @@
 //! Mouth to ear, measured.
 //!
-//! The sender's reports say at which session time each frame was captured; the engine says at which host
-//! time each frame was played. The difference, on the session clock, is the one-way latency between the two
-//! engines, with no guess about the network in it. Single readings carry the error of one clock update,
-//! so the median of the last few seconds is shown.
+//! The sender's reports say at which session time a frame was captured; the engine says at which host
+//! time a frame was played. The difference, on the session clock, is the one-way latency between the two
+//! engines, with no guess about the network in it. A frame is dated from the latest report, a quarter of a second away
+//! at most: no sound card is off by more than some microseconds in that time, while a longer memory would mix in
+//! what it did before it last stumbled. Single readings carry the error of one report and one clock update, so
+//! the median of the last few seconds is shown.
 
 use engine::SourceStats;
-use transport::{rtp::TimestampMap, time::SessionTime};
+use transport::time::SessionTime;
 
 /// Readings kept; at one each 50 to 100 ms that is two to three seconds.
 const READINGS: usize = 32;
 
 /// The latest readings of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LatencyMeter {
+    rate_hz: u32,
+    /// A frame of the stream and when it was captured.
+    report: Option<(i64, SessionTime)>,
     readings: Vec<i64>,
     next: usize,
     last_played: Option<u64>,
 }
 
 impl LatencyMeter {
+    /// A meter for a stream of `rate_hz` frames per second, at least 1.
+    pub fn new(rate_hz: u32) -> Self {
+        Self { rate_hz: rate_hz.max(1), report: None, readings: Vec::new(), next: 0, last_played: None }
+    }
+
+    /// The sender says that `timestamp_frames` was captured at `captured`.
+    pub fn handle_report(&mut self, timestamp_frames: i64, captured: SessionTime) {
+        self.report = Some((timestamp_frames, captured));
+    }
+
     /// Takes one reading, if the engine has played since the last one. `session_minus_host_ns` is session time
     /// minus host time now.
-    pub fn observe(&mut self, map: &TimestampMap, stats: &SourceStats, session_minus_host_ns: i64) {
+    pub fn observe(&mut self, stats: &SourceStats, session_minus_host_ns: i64) {
         let Some(playout) = stats.playout() else { return };
         if self.last_played == Some(playout.host_time.0) {
             return;
         }
-        let Some(captured) = map.session_time(playout.timestamp_frames) else { return };
+        let Some((reported, at)) = self.report else { return };
+        let frames = playout.timestamp_frames.saturating_sub(reported);
+        let captured = at.offset_by(frames.saturating_mul(1_000_000_000) / i64::from(self.rate_hz));
         self.last_played = Some(playout.host_time.0);
         let played =
             SessionTime::from_nanos((playout.host_time.0 as i64).saturating_add(session_minus_host_ns));

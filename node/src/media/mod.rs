@@ -13,7 +13,6 @@ mod latency;
 mod outgoing;
 mod pace;
 mod packetiser;
-mod probe;
 
 use std::{
     collections::BTreeMap,
@@ -321,7 +320,6 @@ struct OpenCapture {
     pacer: Pacer,
     /// Latest pair of stream position and capture time.
     position: Option<(i64, HostTime)>,
-    looked: Option<u64>,
 }
 
 impl<D: Datagrams> Plane<D> {
@@ -340,8 +338,7 @@ impl<D: Datagrams> Plane<D> {
                 Some(open) => open.pacer.next_look(now, timers),
                 None => timers,
             };
-            if let Some(o) = self.capture.as_mut() { o.looked = Some(monotonic_ns()); }
-            let over = wake.max(monotonic_ns()); sleep_until(wake); probe::note(3, monotonic_ns() - over);
+            sleep_until(wake);
         }
     }
 
@@ -355,7 +352,7 @@ impl<D: Datagrams> Plane<D> {
                         self.capture = Some(OpenCapture {
                             packetiser,
                             pacer: Pacer::new(period_ns),
-                            position: None, looked: None,
+                            position: None,
                             capture: *capture,
                         });
                     }
@@ -380,7 +377,6 @@ impl<D: Datagrams> Plane<D> {
         let Some(open) = self.capture.as_mut() else { return };
         while let Some(block) = open.capture.tap.next_block() {
             let frames = block.samples.len() / block.channels.max(1);
-            { let n = monotonic_ns(); probe::note(0, n.saturating_sub(block.host_time.0)); probe::note(1, open.looked.map_or(0, |l: u64| n - l)); open.looked = None; }
             open.pacer.found(monotonic_ns(), block.host_time.0, period_ns(frames, open.capture.rate_hz));
             open.position = Some((open.packetiser.heard_position(block.position_frames), block.host_time));
             let (peers, datagrams, shared) = (&self.peers, &self.datagrams, &self.shared);

@@ -1,14 +1,17 @@
 //! The node as the control interface sees it: its JSON types, made from the inside's own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use engine::Meter;
 use futures::{FutureExt, future::BoxFuture};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::broadcast;
 use transport::{PeerId, driver::PathKind};
 
-use super::brain::{Inner, PeerView, lock};
+use super::{
+    brain::{Inner, PeerView, lock},
+    follow::beats_per_bar,
+};
 use crate::{
     control::{
         Backend, BackendError, Metric, MetricKind, Notice,
@@ -19,11 +22,8 @@ use crate::{
     },
     device::monotonic_ns,
     media::IncomingReport,
-    project::EditError,
+    project::{EditError, Unavailable},
 };
-
-/// How long a page waits for the project to be read.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The control interface's view of a node.
 pub struct NodeBackend(pub Arc<Inner>);
@@ -104,12 +104,13 @@ impl Backend for NodeBackend {
         }
     }
 
-    fn project(&self) -> Value {
-        self.read(None).unwrap_or(Value::Null)
+    fn project(&self) -> BoxFuture<'_, Result<Value, BackendError>> {
+        async { Ok(self.0.project.read(None).await?.unwrap_or(Value::Null)) }.boxed()
     }
 
-    fn project_node(&self, address: &str) -> Option<Value> {
-        self.read(Some(address.to_owned()))
+    fn project_node(&self, address: &str) -> BoxFuture<'_, Result<Option<Value>, BackendError>> {
+        let address = address.to_owned();
+        async { Ok(self.0.project.read(Some(address)).await?) }.boxed()
     }
 
     fn patch(
@@ -118,6 +119,15 @@ impl Backend for NodeBackend {
         durable: bool,
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
+            // What the beat cannot do must not stand in the project either.
+            for command in &commands {
+                if let Command::Set { address, value: Value::String(text) } = command
+                    && address == "/transport/time_signature"
+                    && beats_per_bar(text).is_none()
+                {
+                    return Err(no_time_signature(text));
+                }
+            }
             let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await?;
             // Tempo and meter are also the beat that is playing now.
             for command in &commands {
@@ -171,11 +181,7 @@ impl Backend for NodeBackend {
         async move {
             let meter = match &change.time_signature {
                 None => None,
-                Some(text) => Some(beats_per_bar(text).ok_or_else(|| {
-                    BackendError::Invalid(format!(
-                        "{text:?} is no time signature; give 1/4 to 16/4, such as 3/4"
-                    ))
-                })?),
+                Some(text) => Some(beats_per_bar(text).ok_or_else(|| no_time_signature(text))?),
             };
             if let Some(on) = change.metronome {
                 lock(&self.0.rig).set_metronome(on);
@@ -196,10 +202,6 @@ impl Backend for NodeBackend {
                 }
                 next
             });
-            if let Some(beats) = meter {
-                let address = "/transport/time_signature".to_owned();
-                self.0.project.note(vec![crdt::Command::Set { address, value: json!(format!("{beats}/4")) }]);
-            }
             Ok(self.playback())
         }
         .boxed()
@@ -280,16 +282,6 @@ impl NodeBackend {
         }
     }
 
-    fn read(&self, address: Option<String>) -> Option<Value> {
-        let project = self.0.project.clone();
-        // The interface asks without waiting in mind; the project answers in microseconds unless it is merging.
-        tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async move {
-                tokio::time::timeout(READ_TIMEOUT, project.read(address)).await.ok()?.ok()?
-            })
-        })
-    }
-
     #[cfg(feature = "devices")]
     fn link(&self) -> (bool, u64) {
         self.0.link.as_ref().map_or((false, 0), |link| {
@@ -339,32 +331,23 @@ fn project_command(command: &Command) -> crdt::Command {
     }
 }
 
-impl From<EditError> for BackendError {
-    fn from(error: EditError) -> Self {
-        match error {
-            EditError::Command(error) => Self::Invalid(error.to_string()),
-            EditError::NotSaved(_) => Self::Failed(error.to_string()),
-            EditError::Unavailable(_) => Self::Busy(error.to_string()),
-        }
+fn no_time_signature(text: &str) -> BackendError {
+    BackendError::Invalid(format!("{text:?} is no time signature of this version; give 1/4 to 16/4, such as 3/4"))
+}
+
+impl From<Unavailable> for BackendError {
+    fn from(error: Unavailable) -> Self {
+        Self::Busy(error.to_string())
     }
 }
 
-/// Beats of a bar in a time signature such as `3/4`; only quarters are beats.
-fn beats_per_bar(text: &str) -> Option<u8> {
-    let (beats, unit) = text.split_once('/')?;
-    let beats = beats.parse().ok()?;
-    (unit == "4" && (1..=16).contains(&beats)).then_some(beats)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_signatures_are_quarters_in_a_bar() {
-        assert_eq!(beats_per_bar("3/4"), Some(3));
-        for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4"] {
-            assert_eq!(beats_per_bar(bad), None, "{bad}");
+impl From<EditError> for BackendError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Command(crdt::CommandError::NotSaving { .. }) => Self::Failed(error.to_string()),
+            EditError::Command(error) => Self::Invalid(error.to_string()),
+            EditError::NotSaved(_) => Self::Failed(error.to_string()),
+            EditError::Unavailable(_) => Self::Busy(error.to_string()),
         }
     }
 }

@@ -5,14 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use crdt::PeerKey;
-use engine::{HostTime, Monitor, Strip, Timeline};
-use serde_json::{Value, json};
+use engine::{HostTime, Monitor, Report, Timeline};
+use serde_json::json;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::MissedTickBehavior,
@@ -23,6 +26,7 @@ use transport::{
 };
 
 use super::{
+    follow::Following,
     meters::{Levels, METER_INTERVAL},
     rig::{Rewired, Rig},
 };
@@ -41,10 +45,12 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two updates of the engine's timeline: often enough that steering of the timebase is inaudible.
 const TIMELINE_TICKS: u32 = 4;
+/// Ticks between two looks at the tempo in the project.
+const BEAT_TICKS: u32 = 5;
 /// How long a member that sent hostile changes stays out.
 const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
-/// Members that are gone and still shown.
-const MAX_AWAY: usize = 64;
+/// Peers shown before those that are away are forgotten.
+const MAX_SHOWN: usize = 64;
 /// Warnings kept for the page.
 const MAX_WARNINGS: usize = 32;
 
@@ -56,6 +62,9 @@ pub struct Inner {
     pub session_id: String,
     pub started: Instant,
     pub session: Mutex<Session<PeerId>>,
+    /// Held while the session's decisions are carried out.
+    pub pumping: Mutex<()>,
+    pub following: Following,
     pub rig: Mutex<Rig>,
     pub media: Media,
     pub mesh: Mesh,
@@ -83,17 +92,35 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends a project frame; a full queue drops it, which the project's digests repair.
-pub fn send_project(mesh: &Mesh, peer: PeerKey, bytes: Vec<u8>) {
-    let Ok(id) = peer.name().parse::<PeerId>() else { return };
-    if let Err(error) = mesh.send(&id, Channel::Project, Bytes::from(bytes)) {
-        tracing::debug!(peer = %id, %error, "a project frame was not sent");
+/// Carries out what the project asks of the network, on the project's own thread. A full queue drops a frame, which the
+/// project's digests repair.
+pub fn serve_project(mesh: &Mesh, event: &project::Event) {
+    match event {
+        project::Event::Send { peer, bytes } => {
+            let Ok(id) = peer.name().parse::<PeerId>() else { return };
+            if let Err(error) = mesh.send(&id, Channel::Project, Bytes::copy_from_slice(bytes)) {
+                tracing::debug!(peer = %id, %error, "a project frame was not sent");
+            }
+        }
+        project::Event::Quarantined { member, reason } => {
+            if let Ok(peer) = member.name().parse::<PeerId>() {
+                mesh.disconnect(peer, reason.clone());
+                mesh.ban(peer, QUARANTINE_BAN);
+            }
+        }
+        project::Event::Changed(_) | project::Event::Warning(_) => {}
     }
 }
 
 impl Inner {
     /// Carries out what the session decided.
     pub fn pump(&self) {
+        let _turn = lock(&self.pumping);
+        self.carry_out();
+    }
+
+    /// [`Self::pump`] for who already has its turn. One at a time: a Left must not overtake the Joined before it.
+    fn carry_out(&self) {
         loop {
             let Some(output) = lock(&self.session).poll() else { return };
             match output {
@@ -110,13 +137,14 @@ impl Inner {
                 }
                 Output::Disconnect { peer, why, ban_ns } => {
                     tracing::info!(%peer, %why, "a peer is sent away");
-                    self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
+                    // In this order, or the peer reads "banned" instead of the reason.
                     self.mesh.disconnect(peer, why.to_string());
+                    self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
                 }
                 Output::BeatChanged { by_peer } => {
                     self.update_timeline();
                     if !by_peer {
-                        self.note_beat();
+                        self.following.beat_changed_here.store(true, Ordering::Release);
                     }
                     self.notify(Notice::Playback);
                 }
@@ -156,13 +184,11 @@ impl Inner {
         self.pump();
     }
 
-    /// Tells the player something, once, on every surface.
+    /// Tells the player something, on every surface.
     pub fn warn(&self, warning: &str) {
         tracing::warn!("{warning}");
         let mut warnings = lock(&self.warnings);
-        if warnings.iter().any(|known| known == warning) {
-            return;
-        }
+        warnings.retain(|known| known != warning);
         if warnings.len() >= MAX_WARNINGS {
             warnings.remove(0);
         }
@@ -173,8 +199,15 @@ impl Inner {
         self.notify(Notice::Status);
     }
 
+    /// A warning no longer holds.
+    pub fn settle(&self, warning: &str) {
+        lock(&self.warnings).retain(|known| known != warning);
+        self.notify(Notice::Status);
+    }
+
     /// Connects media to a new engine.
     pub fn rewire(&self, wiring: Rewired) {
+        let _turn = lock(&self.pumping);
         lock(&self.session).change_stream(wiring.capture.info);
         self.media.set_capture(wiring.capture);
         if let Some(writer) = wiring.own_instrument {
@@ -187,7 +220,7 @@ impl Inner {
             self.warn(&note);
         }
         self.update_timeline();
-        self.pump();
+        self.carry_out();
     }
 
     /// My own level of a member.
@@ -258,13 +291,28 @@ impl Inner {
                 view.member = false;
                 view.name.clone()
             });
-            if peers.len() > MAX_AWAY {
-                peers.retain(|_, view| view.member || view.connection.is_some());
+            if peers.len() > MAX_SHOWN {
+                // Somebody who is away and of whom I have no setting of my own.
+                let idle = |view: &PeerView| {
+                    !view.member && view.connection.is_none() && view.monitor == Monitor::default()
+                };
+                peers.retain(|_, view| !idle(view));
             }
             name.unwrap_or_default()
         };
         let _ = self.terminal.try_send(Event::PeerLeft { peer_id: peer.to_string(), name });
         self.notify(Notice::Peers);
+    }
+
+    /// Forgets the way to a peer, and the peer itself if it never was a member.
+    fn disconnected(&self, peer: &PeerId) {
+        let mut peers = lock(&self.peers);
+        if let Some(view) = peers.get_mut(peer) {
+            view.connection = None;
+            if !view.member && view.name.is_empty() {
+                peers.remove(peer);
+            }
+        }
     }
 
     fn replug(&self, peer: PeerId, stream: message::StreamInfo) {
@@ -293,36 +341,6 @@ impl Inner {
             playing: register.playing,
         });
     }
-
-    /// Keeps the tempo in the project, where the next session begins with it.
-    fn note_beat(&self) {
-        let tempo = lock(&self.session).beat().tempo_bpm;
-        let address = "/transport/tempo_bpm".to_owned();
-        self.project.note(vec![crdt::Command::Set { address, value: json!(tempo) }]);
-    }
-
-    async fn apply_strips(&self) {
-        let Ok(Some(Value::Object(strips))) = self.project.read(Some("/mixer/strip".into())).await else {
-            return;
-        };
-        let mut rig = lock(&self.rig);
-        for (id, value) in &strips {
-            let Ok(peer) = id.parse::<PeerId>() else { continue };
-            let number = |key: &str| value.get(key).and_then(Value::as_f64).unwrap_or_default() as f32;
-            let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
-            let strip = Strip {
-                gain_db: number("gain_db"),
-                pan: number("pan"),
-                mute: flag("mute"),
-                solo: flag("solo"),
-            };
-            if peer == self.me {
-                rig.set_own_strip(strip);
-            } else {
-                rig.set_strip(&peer, strip);
-            }
-        }
-    }
 }
 
 /// The loop.
@@ -333,10 +351,21 @@ pub struct Brain {
     #[cfg(feature = "devices")]
     bridge: LinkBridge,
     ticks: u32,
+    /// Set when an event of the project found no room; everything is read again.
+    project_missed: Arc<AtomicBool>,
+    /// What was said when the device was lost, until it is back.
+    device_warning: Option<String>,
+    beat_rounds: u32,
 }
 
 impl Brain {
-    pub fn new(inner: Arc<Inner>, mesh: Events, project: mpsc::Receiver<project::Event>) -> Self {
+    /// A brain for `inner`, fed by the mesh and the project; `project_missed` is set where the latter overflows.
+    pub fn new(
+        inner: Arc<Inner>,
+        mesh: Events,
+        project: mpsc::Receiver<project::Event>,
+        project_missed: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             inner,
             mesh,
@@ -344,6 +373,9 @@ impl Brain {
             #[cfg(feature = "devices")]
             bridge: LinkBridge::default(),
             ticks: 0,
+            project_missed,
+            device_warning: None,
+            beat_rounds: 0,
         }
     }
 
@@ -353,17 +385,21 @@ impl Brain {
         let mut meters = tokio::time::interval(METER_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        self.inner.apply_strips().await;
+        self.inner.follow_project();
         loop {
             tokio::select! {
                 biased;
                 _ = stop.changed() => return,
+                // Before the traffic, which must not keep heartbeats from going out.
+                _ = tick.tick() => self.tick(),
                 event = self.mesh.recv() => match event {
                     Some(event) => self.handle_mesh(event),
-                    None => return,
+                    None => {
+                        tracing::error!("the network has ended; restart the node");
+                        return;
+                    }
                 },
-                Some(event) = self.project.recv() => self.handle_project(event).await,
-                _ = tick.tick() => self.tick(),
+                Some(event) = self.project.recv() => self.handle_project(event),
                 _ = meters.tick() => self.read_meters(),
             }
         }
@@ -383,14 +419,14 @@ impl Brain {
                 lock(&inner.session).handle_connected(now, peer);
             }
             MeshEvent::PathChanged { peer, address, path } => {
-                lock(&inner.peers).entry(peer).or_default().connection = Some((address, path));
+                if let Some(view) = lock(&inner.peers).get_mut(&peer) {
+                    view.connection = Some((address, path));
+                }
                 inner.notify(Notice::Peers);
             }
             MeshEvent::PeerDisconnected { peer, reason } => {
                 tracing::info!(%peer, %reason, "a connection ended");
-                if let Some(view) = lock(&inner.peers).get_mut(&peer) {
-                    view.connection = None;
-                }
+                inner.disconnected(&peer);
                 lock(&inner.session).handle_disconnected(&peer);
             }
             MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
@@ -411,13 +447,16 @@ impl Brain {
         inner.pump();
     }
 
-    async fn handle_project(&mut self, event: project::Event) {
+    fn handle_project(&mut self, event: project::Event) {
         match event {
-            // Sent from the project thread itself.
+            // Carried out where it arises, on the project thread.
             project::Event::Send { .. } => {}
             project::Event::Changed(addresses) => {
-                if addresses.iter().any(|address| address.starts_with("/mixer/strip") || address == "/") {
-                    self.inner.apply_strips().await;
+                let followed = |address: &String| {
+                    ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part)) || address == "/"
+                };
+                if addresses.iter().any(followed) {
+                    self.inner.follow_project();
                 }
                 self.inner.notify(Notice::Project(addresses));
             }
@@ -426,10 +465,6 @@ impl Brain {
                     "{} sent changes that no honest node makes ({reason}); it is kept out for an hour",
                     member.name()
                 ));
-                if let Ok(peer) = member.name().parse::<PeerId>() {
-                    self.inner.mesh.ban(peer, QUARANTINE_BAN);
-                    self.inner.mesh.disconnect(peer, reason);
-                }
             }
             project::Event::Warning(text) => self.inner.warn(&text),
         }
@@ -454,11 +489,29 @@ impl Brain {
         if self.ticks.is_multiple_of(TIMELINE_TICKS) {
             inner.update_timeline();
         }
-        self.follow_device();
-        while let Some(report) = lock(&self.inner.rig).poll_report() {
-            tracing::debug!(?report, "engine");
+        if self.ticks.is_multiple_of(BEAT_TICKS) {
+            inner.keep_beat(&mut self.beat_rounds);
         }
+        if self.project_missed.swap(false, Ordering::AcqRel) {
+            self.handle_project(project::Event::Changed(vec!["/".into()]));
+        }
+        self.follow_device();
+        self.follow_engine();
         self.follow_link(now);
+    }
+
+    fn follow_engine(&mut self) {
+        loop {
+            let report = lock(&self.inner.rig).poll_report();
+            match report {
+                None => return,
+                Some(Report::Refused(source)) => {
+                    self.inner.warn("more members play than this node can mix; some are not heard");
+                    tracing::warn!(?source, "the engine has no room");
+                }
+                Some(report) => tracing::debug!(?report, "engine"),
+            }
+        }
     }
 
     fn follow_device(&mut self) {
@@ -466,7 +519,10 @@ impl Brain {
             let polled = lock(&self.inner.rig).poll_device();
             let Some((event, rewired)) = polled else { return };
             match event {
-                DeviceEvent::Lost(reason) => self.inner.warn(&reason.to_string()),
+                DeviceEvent::Lost(reason) => {
+                    self.inner.warn(&reason.to_string());
+                    self.device_warning = Some(reason.to_string());
+                }
                 DeviceEvent::RateChanged { rate_hz } => {
                     self.inner
                         .warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
@@ -475,7 +531,10 @@ impl Brain {
                     tracing::info!(%error, retry_ms, "the audio device is still not there");
                 }
                 DeviceEvent::Reopened { info, .. } => {
-                    self.inner.warn(&format!("sound is back on {} ({})", info.device, info.host));
+                    if let Some(lost) = self.device_warning.take() {
+                        self.inner.settle(&lost);
+                    }
+                    tracing::info!(device = %info.device, host = %info.host, "sound is back");
                 }
                 DeviceEvent::PeriodChanged { period_frames } => {
                     tracing::info!(period_frames, "the device changed its period")
@@ -522,6 +581,7 @@ impl Brain {
             peers: state.peers,
             tempo_bpm: state.tempo_bpm,
             beat: link.timeline().beat_at(now.unsigned_abs()),
+            quantum: state.quantum,
             playing: state.playing,
         };
         let session_now = timebase.session_at(now);

@@ -1,7 +1,7 @@
 //! Levels for people to look at.
 //!
-//! Reading a level from the engine begins a new measurement, so only one reader may do it: the node reads at a
-//! fixed pace and everybody else looks at the copy here.
+//! Every surface should show the same, and a peak must stay long enough to be seen: the node reads the engine at a
+//! fixed pace, and everybody looks at the copy here.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -6,6 +6,7 @@
 
 mod backend;
 mod brain;
+mod follow;
 mod meters;
 mod midi_hub;
 mod network;
@@ -15,7 +16,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,11 +30,15 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
-use transport::{Keypair, Multiaddr, PeerId, driver};
+use transport::{
+    Keypair, Multiaddr, PeerId,
+    driver::{self, Mesh},
+};
 
 use self::{
     backend::NodeBackend,
     brain::{Brain, Inner},
+    follow::{Following, ProjectBeat},
     meters::Levels,
     midi_hub::MidiHub,
     network::Network,
@@ -40,7 +48,7 @@ use crate::{
     cli::{Event, Ready},
     codec::Codec,
     control::{self, LogBuffer, Token},
-    device::{AudioCallback, DeviceConfig, Opened, monotonic_ns},
+    device::{AudioCallback, DeviceConfig, DeviceError, Opened, monotonic_ns},
     media, project,
     session::{Identity, Session, beat::DEFAULT_TEMPO_BPM},
 };
@@ -127,6 +135,23 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+impl StartError {
+    /// Whether the user asked for something that cannot be, rather than something failing.
+    pub fn is_wrong_argument(&self) -> bool {
+        match self {
+            Self::Rig(RigError::Device(error)) => matches!(
+                error,
+                DeviceError::NoSuchDevice { .. }
+                    | DeviceError::Rate(_)
+                    | DeviceError::Period(_)
+                    | DeviceError::JackName(_)
+            ),
+            Self::Network(NetworkError::Mesh(error)) => matches!(error, driver::StartError::PeerAddress(_)),
+            _ => false,
+        }
+    }
+}
+
 /// A running node.
 pub struct Node {
     inner: Arc<Inner>,
@@ -135,7 +160,7 @@ pub struct Node {
     media: media::Running,
     project: project::Running,
     network: Network,
-    brain: JoinHandle<()>,
+    brain: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     events: mpsc::Receiver<Event>,
 }
@@ -153,9 +178,29 @@ impl Node {
         let (terminal, events) = mpsc::channel(TERMINAL_EVENTS);
         let mut warnings = Vec::new();
 
+        // The project first: it is what may refuse to open, and nothing has to be undone then.
+        let (project_events, from_project) = mpsc::channel(NOTICES);
+        let project_missed = Arc::new(AtomicBool::new(false));
+        let config = ProjectConfig {
+            signing_key: SigningKey::from_bytes(&settings.identity_seed),
+            session: settings.session.clone(),
+            seed: rand::random(),
+        };
+        let to_mesh: Arc<OnceLock<Mesh>> = Arc::default();
+        let (mesh_cell, missed) = (to_mesh.clone(), project_missed.clone());
+        let (project, notes) = project::start(&settings.project_file, config, move |event| {
+            if let Some(mesh) = mesh_cell.get() {
+                brain::serve_project(mesh, &event);
+            }
+            if !matches!(event, project::Event::Send { .. }) && project_events.try_send(event).is_err() {
+                missed.store(true, Ordering::Release);
+            }
+        })?;
+        warnings.extend(notes);
+        let stored = stored_beat(&project.handle).await;
+
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
-        let ssrc: u32 = rand::random();
-        let (rig, wiring) = Rig::start(settings.device.clone(), settings.codec, ssrc, None, wrap)?;
+        let (rig, wiring) = Rig::start(settings.device.clone(), settings.codec, None, wrap)?;
         warnings.extend(rig.info().notes);
         warnings.extend(wiring.note.clone());
 
@@ -172,6 +217,8 @@ impl Node {
         })
         .await?;
         let table = mesh.media();
+        // Nothing was there to send before, so no frame is missed.
+        let _ = to_mesh.set(mesh.clone());
 
         let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings) };
         let media = media::start(table.clone(), Box::new(hub), rand::random())?;
@@ -184,24 +231,6 @@ impl Node {
             }
         }));
 
-        let (project_events, from_project) = mpsc::channel(NOTICES);
-        let config = ProjectConfig {
-            signing_key: SigningKey::from_bytes(&settings.identity_seed),
-            session: settings.session.clone(),
-            seed: rand::random(),
-        };
-        let to_mesh = mesh.clone();
-        let (project, notes) = project::start(&settings.project_file, config, move |event| match event {
-            project::Event::Send { peer, bytes } => brain::send_project(&to_mesh, peer, bytes),
-            other => {
-                if project_events.try_send(other).is_err() {
-                    tracing::warn!("the node is too busy to follow the project; pages may show old values");
-                }
-            }
-        })?;
-        warnings.extend(notes);
-
-        let tempo = stored_tempo(&project.handle).await;
         let now = monotonic_ns() as i64;
         let session = Session::new(
             Identity {
@@ -214,11 +243,12 @@ impl Node {
                 stream: wiring.capture.info,
             },
             now,
-            tempo,
+            stored.tempo_bpm,
+            stored.beats_per_bar,
         );
 
         #[cfg(feature = "devices")]
-        let link = if settings.link { open_link(tempo, &mut warnings) } else { None };
+        let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -229,6 +259,8 @@ impl Node {
             session_id: hex(&tag),
             started: Instant::now(),
             session: Mutex::new(session),
+            pumping: Mutex::default(),
+            following: Following::default(),
             rig: Mutex::new(rig),
             media: media.media.clone(),
             mesh: mesh.clone(),
@@ -245,12 +277,12 @@ impl Node {
         inner.introduce_myself();
 
         let (stop, stopping) = watch::channel(false);
-        let first = tokio::time::timeout(LISTEN_TIMEOUT, mesh_events.recv()).await.ok().flatten();
-        let mut brain = Brain::new(inner.clone(), mesh_events, from_project);
-        if let Some(event) = first {
+        let first = first_events(&mut mesh_events).await;
+        let mut brain = Brain::new(inner.clone(), mesh_events, from_project, project_missed);
+        for event in first {
             brain.handle_mesh(event);
         }
-        let brain = tokio::spawn(brain.run(stopping));
+        let brain = Some(tokio::spawn(brain.run(stopping)));
 
         let mut server = None;
         let mut ready = Ready {
@@ -284,7 +316,20 @@ impl Node {
 
     /// The next thing for the terminal; `None` when the node has ended.
     pub async fn next_event(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let ended = async {
+            match self.brain.as_mut() {
+                Some(brain) => drop(brain.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = self.events.recv() => event,
+            () = ended => {
+                self.brain = None;
+                None
+            }
+        }
     }
 
     /// Session time and beat as audio code needs them: beats at a host time, and tempo.
@@ -309,22 +354,29 @@ impl Node {
         self.kill().await;
     }
 
-    /// Ends without a goodbye: to the others it is as if the cable was pulled.
+    /// Ends without the session's goodbye.
     pub async fn kill(self) {
-        let Self { server, media, project, network, brain, stop, .. } = self;
+        let Self { inner, server, media, project, network, brain, stop, .. } = self;
         // The brain ends first, so that nothing new begins; then everything closes side by side.
         let _ = stop.send(true);
-        drop(brain.await);
+        if let Some(brain) = brain {
+            drop(brain.await);
+        }
+        // The receiver holds the table that holds it; this lets both go.
+        inner.mesh.media().set_receiver(Arc::new(|_, _| {}));
         let control = async {
             if let Some(server) = server {
                 server.shutdown().await;
             }
         };
-        let blocking = tokio::task::spawn_blocking(move || {
-            project.stop();
+        let saving = tokio::task::spawn_blocking(move || project.stop());
+        let (_, _, _) = tokio::join!(control, network.stop(), saving);
+        // The device last: closing a sound card may take longer than anything else, and nothing is lost by it.
+        let closing = tokio::task::spawn_blocking(move || {
             media.stop();
+            drop(inner);
         });
-        let (_, _, _) = tokio::join!(control, network.stop(), blocking);
+        drop(closing.await);
     }
 }
 
@@ -346,9 +398,27 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn stored_tempo(project: &project::Handle) -> f64 {
-    let value = project.read(Some("/transport/tempo_bpm".into())).await.ok().flatten();
-    value.and_then(|value| value.as_f64()).unwrap_or(DEFAULT_TEMPO_BPM)
+async fn stored_beat(project: &project::Handle) -> ProjectBeat {
+    let value = project.read(Some("/transport".into())).await.ok().flatten();
+    let stored = value.as_ref().and_then(ProjectBeat::from_json);
+    stored.unwrap_or(ProjectBeat { tempo_bpm: DEFAULT_TEMPO_BPM, beats_per_bar: 4 })
+}
+
+/// What the mesh says until it listens, for a bounded time.
+async fn first_events(events: &mut driver::Events) -> Vec<driver::Event> {
+    let mut seen = Vec::new();
+    let listening = async {
+        while let Some(event) = events.recv().await {
+            let listens = matches!(event, driver::Event::Listening { .. });
+            seen.push(event);
+            if listens {
+                return;
+            }
+        }
+    };
+    // Too long: the ready line shows no address then, and the log says why.
+    let _ = tokio::time::timeout(LISTEN_TIMEOUT, listening).await;
+    seen
 }
 
 #[cfg(feature = "devices")]

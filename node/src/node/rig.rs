@@ -21,11 +21,12 @@ use crate::{
         Audio, AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, MAX_PERIOD_FRAMES, Opened,
     },
     media::{Capture, announce},
-    session::message::StreamInfo,
+    session::{MAX_PEERS, message::StreamInfo},
 };
 
-/// Members that can be heard at once, the player's own instrument included.
-const MAX_SOURCES: usize = 32;
+/// Sources of the engine: every peer the session can have, twice for the moment in which one is replaced, and the
+/// player's own instrument.
+const MAX_SOURCES: usize = 2 * MAX_PEERS + 1;
 /// The player's own instrument.
 const OWN_INSTRUMENT: SourceId = SourceId(0);
 /// How long an engine may take to be built when a device opens.
@@ -68,7 +69,9 @@ pub struct Rig {
     engines: Receiver<Result<(Handle, Opened), String>>,
     handle: Handle,
     codec: Codec,
-    ssrc: u32,
+    /// The shared mix, of members that are plugged in and of those that are not.
+    strips: BTreeMap<PeerId, Strip>,
+    own_strip: Strip,
     members: BTreeMap<PeerId, Member>,
     next_source: u32,
     timeline: Option<Timeline>,
@@ -78,7 +81,6 @@ pub struct Rig {
 struct Member {
     source: SourceId,
     stream: StreamInfo,
-    strip: Strip,
     monitor: Monitor,
 }
 
@@ -91,7 +93,6 @@ impl Rig {
     pub fn start(
         device: DeviceConfig,
         codec: Codec,
-        ssrc: u32,
         soundfont: Option<Vec<u8>>,
         wrap: impl Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send + 'static,
     ) -> Result<(Self, Rewired), RigError> {
@@ -108,7 +109,8 @@ impl Rig {
             engines,
             handle,
             codec,
-            ssrc,
+            strips: BTreeMap::new(),
+            own_strip: Strip::default(),
             members: BTreeMap::new(),
             next_source: OWN_INSTRUMENT.0 + 1,
             timeline: None,
@@ -158,13 +160,12 @@ impl Rig {
     pub fn add(&mut self, peer: PeerId, stream: StreamInfo) -> Result<Plug, RigError> {
         let source = SourceId(self.next_source);
         self.next_source += 1;
-        let previous = self.members.remove(&peer);
-        let (strip, monitor) = previous.map_or((Strip::default(), Monitor::default()), |member| {
+        let monitor = self.members.remove(&peer).map_or(Monitor::default(), |member| {
             self.unplug(member.source);
-            (member.strip, member.monitor)
+            member.monitor
         });
         let plug = self.plug(source, &stream)?;
-        self.members.insert(peer, Member { source, stream, strip, monitor });
+        self.members.insert(peer, Member { source, stream, monitor });
         self.apply_faders(&peer);
         Ok(plug)
     }
@@ -176,16 +177,16 @@ impl Rig {
         }
     }
 
-    /// The shared mix of a member.
+    /// The shared mix of a member, now and whenever it comes back.
     pub fn set_strip(&mut self, peer: &PeerId, strip: Strip) {
-        if let Some(member) = self.members.get_mut(peer) {
-            member.strip = strip;
+        if self.strips.insert(*peer, strip) != Some(strip) {
             self.apply_faders(peer);
         }
     }
 
     /// The shared mix of this player.
     pub fn set_own_strip(&mut self, strip: Strip) {
+        self.own_strip = strip;
         self.send(Command::SetStrip(StripId::Own, strip));
     }
 
@@ -200,7 +201,10 @@ impl Rig {
     /// The tempo and beat that the metronome follows.
     pub fn set_timeline(&mut self, timeline: Timeline) {
         self.timeline = Some(timeline);
-        self.send(Command::SetTimeline(timeline));
+        // Without a device nobody empties the engine's queue; the timeline is sent again when there is one.
+        if self.audio.is_running() {
+            self.send(Command::SetTimeline(timeline));
+        }
     }
 
     /// The click in this player's own ears.
@@ -224,16 +228,20 @@ impl Rig {
         let tap =
             self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
         let (info, note) =
-            announce(self.codec, self.ssrc, opened.rate_hz, opened.period_frames, opened.input_channels);
+            announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
         let own_instrument = self.instrument(OWN_INSTRUMENT);
         let members: Vec<(PeerId, SourceId, StreamInfo)> =
             self.members.iter().map(|(peer, member)| (*peer, member.source, member.stream)).collect();
         let mut plugs = Vec::new();
         for (peer, source, stream) in members {
-            plugs.push((peer, self.plug(source, &stream)?));
+            match self.plug(source, &stream) {
+                Ok(plug) => plugs.push((peer, plug)),
+                Err(error) => tracing::warn!(%peer, %error, "a member cannot be heard on this device"),
+            }
             self.apply_faders(&peer);
         }
+        self.send(Command::SetStrip(StripId::Own, self.own_strip));
         if let Some(timeline) = self.timeline {
             self.send(Command::SetTimeline(timeline));
         }
@@ -269,7 +277,8 @@ impl Rig {
 
     fn apply_faders(&mut self, peer: &PeerId) {
         if let Some(member) = self.members.get(peer) {
-            let (id, strip, monitor) = (StripId::Source(member.source), member.strip, member.monitor);
+            let (id, monitor) = (StripId::Source(member.source), member.monitor);
+            let strip = self.strips.get(peer).copied().unwrap_or_default();
             self.send(Command::SetStrip(id, strip));
             self.send(Command::SetMonitor(id, monitor));
         }

@@ -15,7 +15,7 @@ use crate::{
     codec::Codec,
     control::LogBuffer,
     device::{AudioChoice, DeviceConfig},
-    node::{ControlSettings, Node, Settings},
+    node::{ControlSettings, Node, Settings, StartError},
 };
 
 pub use demo::demo;
@@ -30,14 +30,37 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// The [`Exit`] to print when the node cannot start.
 pub fn up(options: Options) -> Result<(), Exit> {
     let logs = start_log();
-    runtime()?.block_on(async {
+    on_runtime(async {
+        let mut interrupts = signals()?;
         let (data_dir, settings) = prepare(&options, logs)?;
-        let node = Node::start(settings).await.map_err(|error| Exit::failure(&error.to_string()))?;
+        let Some(node) = start(settings, &mut interrupts).await? else { return Ok(()) };
         let running = introduce(&options, &data_dir, &node)?;
-        let outcome = follow(node, options.json).await;
+        follow(node, &mut interrupts, options.json).await;
         drop(running);
-        outcome
+        Ok(())
     })
+}
+
+/// Runs the program's main task. Whatever still runs when it is done (a sound card that does not close, a disk that does
+/// not write) ends with the process.
+fn on_runtime(main: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(main);
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A running node; `None` if the user interrupted before it was one.
+async fn start(settings: Settings, interrupts: &mut Interrupts) -> Result<Option<Node>, Exit> {
+    tokio::select! {
+        biased;
+        () = interrupts.recv() => Ok(None),
+        node = Node::start(settings) => node.map(Some).map_err(|error| failed(&error)),
+    }
+}
+
+fn failed(error: &StartError) -> Exit {
+    if error.is_wrong_argument() { Exit::usage(&error.to_string()) } else { Exit::failure(&error.to_string()) }
 }
 
 /// Data directory and settings for `options`.
@@ -59,7 +82,7 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         name: options.name.clone(),
         session: options.session.clone(),
         identity_seed: data_dir.identity_seed().map_err(secret)?,
-        project_file: data_dir.project_file(),
+        project_file: data_dir.project_file(&options.session),
         listen: options.listen,
         control: Some(ControlSettings {
             address: options.http,
@@ -105,27 +128,26 @@ fn introduce(options: &Options, data_dir: &DataDir, node: &Node) -> Result<Runni
 }
 
 /// Prints what the node says until a signal comes, then stops it.
-async fn follow(mut node: Node, json: bool) -> Result<(), Exit> {
-    let mut interrupts = signals()?;
+async fn follow(mut node: Node, interrupts: &mut Interrupts, json: bool) {
     loop {
         tokio::select! {
-            _ = interrupts.recv() => break,
+            () = interrupts.recv() => break,
             event = node.next_event() => match event {
                 Some(event) => say(&event, json),
                 None => break,
             },
         }
     }
-    stop(node, json).await;
-    Ok(())
+    stop(vec![node], json).await;
 }
 
 /// Leaves the session and saves, within a bound.
-async fn stop(node: Node, json: bool) {
-    if tokio::time::timeout(STOP_TIMEOUT, node.stop()).await.is_err() {
-        tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved");
+async fn stop(nodes: Vec<Node>, json: bool) {
+    let stopping = futures::future::join_all(nodes.into_iter().map(Node::stop));
+    match tokio::time::timeout(STOP_TIMEOUT, stopping).await {
+        Ok(_) => say(&Event::Stopped, json),
+        Err(_) => tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved"),
     }
-    say(&Event::Stopped, json);
 }
 
 /// Ctrl-C and SIGTERM.

@@ -28,8 +28,10 @@ pub struct LinkReading {
     pub peers: u64,
     /// Tempo, beats per minute.
     pub tempo_bpm: f64,
-    /// Position, beats, at the moment of the tick, with the register's bar length as quantum.
+    /// Position, beats, at the moment of the tick.
     pub beat: f64,
+    /// Beats after which Link's positions of different apps agree.
+    pub quantum: f64,
     /// Whether Link's transport runs.
     pub playing: bool,
 }
@@ -132,9 +134,9 @@ impl LinkBridge {
         newly_met: bool,
         actions: &mut Vec<Action>,
     ) {
-        let bar = f64::from(register.beats_per_bar.max(1));
+        let quantum = link.quantum.max(1.0);
         let beat = register.beat_at(now_ns);
-        let error = (link.beat - beat + bar / 2.0).rem_euclid(bar) - bar / 2.0;
+        let error = (link.beat - beat + quantum / 2.0).rem_euclid(quantum) - quantum / 2.0;
         if (error * 60.0 / register.tempo_bpm).abs() < PHASE_TOLERANCE_S {
             self.phase_errors = 0;
             return;
@@ -191,7 +193,7 @@ mod tests {
     const ALONE: Standing = Standing { leads: true, in_company: false };
 
     fn link(tempo_bpm: f64, beat: f64) -> LinkReading {
-        LinkReading { peers: 1, tempo_bpm, beat, playing: false }
+        LinkReading { peers: 1, tempo_bpm, beat, quantum: 4.0, playing: false }
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub const HELLO_TIMEOUT_NS: i64 = 3_000_000_000;
 pub const STRANGER_BAN_NS: i64 = 60_000_000_000;
 /// Most peers followed at once. A jam of more than this is not playable on any uplink.
 pub const MAX_PEERS: usize = 64;
+/// How far a peer's beat counter may be ahead of ours: more changes than a band makes while it is split for days.
+/// Without a limit one frame could carry the counter to its end, and the tempo could never be changed again.
+const MAX_COUNTER_LEAD: u64 = 1_000_000;
+/// Oldest timebase that is believed, ns: ten years.
+const MAX_AGE_NS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
+/// Stream changes and restarts of one peer within [`CHURN_WINDOW_NS`] that are believed; each makes us build a
+/// source and an instrument.
+const MAX_CHURN: u32 = 8;
+/// Window for [`MAX_CHURN`], ns.
+const CHURN_WINDOW_NS: i64 = 10_000_000_000;
 /// Refused control frames after which a peer is sent away.
 const MAX_BAD_FRAMES: u32 = 8;
 
@@ -137,13 +147,18 @@ struct Peer {
     /// A claim that arrived before the clock offset was known.
     claimed: bool,
     bad_frames: u32,
+    churn: u32,
+    churn_since_ns: i64,
 }
 
 impl<P: Ord + Clone> Session<P> {
-    /// A session of one, founded at `now_ns` with `tempo_bpm`.
-    pub fn new(me: Identity<P>, now_ns: i64, tempo_bpm: f64) -> Self {
+    /// A session of one, founded at `now_ns` with `tempo_bpm` and bars of `beats_per_bar`.
+    pub fn new(me: Identity<P>, now_ns: i64, tempo_bpm: f64, beats_per_bar: u8) -> Self {
         let timebase = Timebase::found(me.timebase, now_ns);
-        let beat = BeatRegister::new(0, tempo_bpm, me.author);
+        let beat = BeatRegister {
+            beats_per_bar: beats_per_bar.clamp(1, 16),
+            ..BeatRegister::new(0, tempo_bpm, me.author)
+        };
         Self {
             me,
             peers: BTreeMap::new(),
@@ -174,6 +189,8 @@ impl<P: Ord + Clone> Session<P> {
                 clock_offset_ns: None,
                 claimed: false,
                 bad_frames: 0,
+                churn: 0,
+                churn_since_ns: now_ns,
             },
         );
     }
@@ -201,12 +218,13 @@ impl<P: Ord + Clone> Session<P> {
         };
         entry.heard_ns = now_ns;
         match message {
-            Control::Hello(hello) => self.handle_hello(peer, hello),
+            Control::Hello(hello) => self.handle_hello(now_ns, peer, hello),
             Control::Heartbeat(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, false),
             Control::ClaimTimebase(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, true),
             Control::Stream(stream) => {
-                if let Some(hello) = entry.hello.as_mut() {
-                    hello.stream = stream;
+                let Some(hello) = entry.hello.as_mut().filter(|hello| hello.stream != stream) else { return Ok(()) };
+                hello.stream = stream;
+                if self.tolerates_change(now_ns, peer) {
                     self.outputs.push_back(Output::StreamChanged(peer.clone(), stream));
                 }
             }
@@ -278,6 +296,12 @@ impl<P: Ord + Clone> Session<P> {
         }
     }
 
+    /// Whether `peer` keeps the same timebase as this node, so that its session times mean something here.
+    pub fn shares_time(&self, peer: &P) -> bool {
+        let last = self.peers.get(peer).and_then(|peer| peer.last);
+        last.is_some_and(|last| last.timebase == self.timebase.id)
+    }
+
     /// The audio stream we announce.
     pub fn own_stream(&self) -> StreamInfo {
         self.me.stream
@@ -345,7 +369,7 @@ impl<P: Ord + Clone> Session<P> {
         }
     }
 
-    fn handle_hello(&mut self, peer: &P, hello: Hello) {
+    fn handle_hello(&mut self, now_ns: i64, peer: &P, hello: Hello) {
         if hello.protocol != PROTOCOL {
             return self.refuse(peer, Refusal::OtherProtocol(hello.protocol), STRANGER_BAN_NS);
         }
@@ -353,20 +377,22 @@ impl<P: Ord + Clone> Session<P> {
             return self.refuse(peer, Refusal::OtherSession(hello.session), STRANGER_BAN_NS);
         }
         let Some(entry) = self.peers.get_mut(peer) else { return };
-        match entry.hello.replace(hello.clone()) {
-            Some(old) if old.incarnation == hello.incarnation => {
-                if old.stream != hello.stream {
-                    self.outputs.push_back(Output::StreamChanged(peer.clone(), hello.stream));
-                }
+        if let Some(old) = entry.hello.replace(hello.clone()) {
+            let restarted = old.incarnation != hello.incarnation;
+            if (!restarted && old.stream == hello.stream) || !self.tolerates_change(now_ns, peer) {
+                return;
+            }
+            if !restarted {
+                self.outputs.push_back(Output::StreamChanged(peer.clone(), hello.stream));
                 return;
             }
             // The same peer id started anew before its old connection was noticed to be dead.
-            Some(_) => {
+            if let Some(entry) = self.peers.get_mut(peer) {
                 entry.last = None;
                 entry.clock_offset_ns = None;
-                self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
+                entry.claimed = false;
             }
-            None => {}
+            self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
         }
         self.outputs.push_back(Output::Joined(peer.clone(), hello));
         // The newcomer learns time and beat at once instead of at the next heartbeat.
@@ -390,14 +416,16 @@ impl<P: Ord + Clone> Session<P> {
         let clock_offset = entry.clock_offset_ns;
         if theirs.timebase == self.timebase.id {
             entry.claimed = false;
-            if self.beat.yields_to(&theirs.beat) {
+            let plausible = theirs.beat.counter.saturating_sub(self.beat.counter) <= MAX_COUNTER_LEAD;
+            if plausible && self.beat.yields_to(&theirs.beat) {
                 self.beat = theirs.beat;
                 self.outputs.push_back(Output::BeatChanged { by_peer: true });
             }
-            if let Some(clock_offset) = clock_offset
-                && self.reference() == Some(peer)
-            {
-                self.timebase.steer(theirs.session_offset_ns, clock_offset);
+            if let Some(clock_offset) = clock_offset {
+                let is_reference = self.reference() == Some(peer);
+                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference) {
+                    self.outputs.push_back(Output::BeatChanged { by_peer: true });
+                }
             }
             return;
         }
@@ -405,6 +433,9 @@ impl<P: Ord + Clone> Session<P> {
         // Without a measured clock a timebase cannot be taken over; the next estimate comes back here.
         let Some(clock_offset) = clock_offset else { return };
         let their_age = now_ns.saturating_add(clock_offset).saturating_add(theirs.session_offset_ns);
+        if !(0..MAX_AGE_NS).contains(&their_age) {
+            return;
+        }
         if claimed || (decide && self.timebase.loses_to(now_ns, &theirs.timebase, their_age)) {
             if let Some(entry) = self.peers.get_mut(peer) {
                 entry.claimed = false;
@@ -429,6 +460,21 @@ impl<P: Ord + Clone> Session<P> {
                 .is_some_and(|last| last.timebase == self.timebase.id)
         };
         self.peers.keys().find(on_ours).filter(|first| **first < self.me.peer)
+    }
+
+    /// Whether `peer` may change once more; one that changes without end is sent away.
+    fn tolerates_change(&mut self, now_ns: i64, peer: &P) -> bool {
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        if now_ns - entry.churn_since_ns > CHURN_WINDOW_NS {
+            entry.churn_since_ns = now_ns;
+            entry.churn = 0;
+        }
+        entry.churn += 1;
+        if entry.churn > MAX_CHURN {
+            self.refuse(peer, Refusal::Nonsense, STRANGER_BAN_NS);
+            return false;
+        }
+        true
     }
 
     fn refuse(&mut self, peer: &P, why: Refusal, ban_ns: i64) {

@@ -39,7 +39,7 @@ impl Band {
                 packet_frames: 128,
             },
         };
-        self.nodes.push(Session::new(me, now + clock, tempo));
+        self.nodes.push(Session::new(me, now + clock, tempo, 4));
         self.clocks.push(clock);
         self.joined.push(vec![]);
         self.left.push(vec![]);
@@ -209,4 +209,39 @@ fn nonsense_from_a_peer_ends_in_its_dismissal() {
     }
     band.deliver(0);
     assert_eq!(band.refused[0], [Refusal::Nonsense]);
+}
+
+#[test]
+fn a_peer_that_changes_its_stream_without_end_is_sent_away() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    for ssrc in 0..2 * MAX_CHURN {
+        let mut stream = band.nodes[1].own_stream();
+        stream.ssrc = 100 + ssrc;
+        band.nodes[1].change_stream(stream);
+        band.deliver(MS);
+    }
+    assert_eq!(band.refused[0], [Refusal::Nonsense]);
+}
+
+#[test]
+fn one_frame_cannot_freeze_the_tempo() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    band.run(0, SECOND);
+    let session = &band.nodes[1];
+    let hostile = Heartbeat {
+        timebase: session.timebase().id,
+        session_offset_ns: session.timebase().offset_ns,
+        session_now_ns: SECOND,
+        beat: BeatRegister { counter: (1 << 48) - 1, ..session.beat() },
+    };
+    let frame = message::encode(&Control::Heartbeat(hostile));
+    band.nodes[0].handle_frame(SECOND, &1, &frame).unwrap();
+    band.nodes[0].change_beat(SECOND, |beat, at, author| beat.with_tempo(77.0, at, author));
+    assert_eq!(band.nodes[0].beat().tempo_bpm, 77.0);
 }

@@ -51,17 +51,23 @@ impl Timebase {
         self.offset_ns = their_offset_ns.saturating_add(clock_offset_ns);
     }
 
-    /// Steers towards the reference of the same timebase. Returns the error found, ns.
-    pub fn steer(&mut self, their_offset_ns: i64, clock_offset_ns: i64) -> i64 {
+    /// Steers towards another member of the same timebase. Returns whether session time was moved at once.
+    ///
+    /// Small errors are taken away slowly, and only towards the reference. A member that is far *ahead* is caught up
+    /// with whoever it is, and one far behind is left where it is: a machine that slept comes back with an old
+    /// session time, and must jump to the band instead of dragging the band back.
+    pub fn steer(&mut self, their_offset_ns: i64, clock_offset_ns: i64, is_reference: bool) -> bool {
         let target = their_offset_ns.saturating_add(clock_offset_ns);
         let error = target.saturating_sub(self.offset_ns);
-        self.offset_ns = if error.saturating_abs() > STEP_ABOVE_NS {
-            target
-        } else {
+        if error > STEP_ABOVE_NS {
+            self.offset_ns = target;
+            return true;
+        }
+        if is_reference && error >= -STEP_ABOVE_NS {
             // Rounded away from zero, so that the last nanoseconds go too.
-            self.offset_ns + error / SLEW_DIVISOR + error.signum() * i64::from(error % SLEW_DIVISOR != 0)
-        };
-        error
+            self.offset_ns += error / SLEW_DIVISOR + error.signum() * i64::from(error % SLEW_DIVISOR != 0);
+        }
+        false
     }
 
     /// Whether the timebase of age `other_age_ns` wins against ours at `now_local_ns`. Called by the side
@@ -97,21 +103,33 @@ mod tests {
     #[test]
     fn small_errors_are_slewed_away_and_large_ones_stepped() {
         let mut timebase = Timebase { id: [1; 16], offset_ns: 0 };
-        timebase.steer(1_000_000, 0);
+        assert!(!timebase.steer(1_000_000, 0, true));
         assert_eq!(timebase.offset_ns, 125_000);
         for _ in 0..200 {
-            timebase.steer(1_000_000, 0);
+            timebase.steer(1_000_000, 0, true);
         }
         assert_eq!(timebase.offset_ns, 1_000_000);
-        timebase.steer(1_000_000_000, 0);
+        assert!(timebase.steer(1_000_000_000, 0, true));
         assert_eq!(timebase.offset_ns, 1_000_000_000);
+    }
+
+    #[test]
+    fn a_machine_that_slept_jumps_to_the_band_and_the_band_stays() {
+        let (mut sleeper, mut band) = (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
+        // The sleeper's clock stood still for an hour: the band's clock is now that much ahead.
+        let hour = 3_600_000_000_000;
+        assert!(!band.steer(0, -hour, true));
+        assert_eq!(band.offset_ns, 0);
+        assert!(sleeper.steer(0, hour, false));
+        assert_eq!(sleeper.offset_ns, hour);
     }
 
     #[test]
     fn hostile_offsets_do_not_overflow() {
         let mut timebase = Timebase::found([1; 16], 5);
         timebase.adopt([2; 16], i64::MAX, i64::MAX);
-        timebase.steer(i64::MIN, i64::MIN);
+        timebase.steer(i64::MIN, i64::MIN, true);
+        timebase.steer(i64::MAX, i64::MIN, true);
         let _ = timebase.session_at(i64::MAX);
     }
 }

@@ -140,7 +140,7 @@ impl Node {
         let config = Config { signing_key: start.signing_key, session: start.session, seed: start.seed };
         let mut node = Self {
             incarnation: random.bits() as u32,
-            session: Session::new(identity, now_ns, start.tempo_bpm),
+            session: Session::new(identity, now_ns, start.tempo_bpm, 4),
             clocks: BTreeMap::new(),
             project: Project::new(config, loaded),
             saving: Saving::new(store),

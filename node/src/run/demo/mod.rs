@@ -20,7 +20,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use transport::Multiaddr;
 
 use self::score::Part;
-use super::{introduce, prepare, runtime, say, signals, start_log, stop};
+use super::{failed, introduce, on_runtime, prepare, say, signals, start, start_log, stop};
 use crate::{
     cli::{Event, Exit, Options},
     codec::Codec,
@@ -42,12 +42,21 @@ const COMMANDS: usize = 16;
 /// # Errors
 /// The [`Exit`] to print when a node cannot start.
 pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
-    let options = Options { session: SESSION.into(), mdns: false, ..options };
+    // Nothing of the demo reaches the LAN, nor its Link session.
+    let options = Options {
+        session: SESSION.into(),
+        mdns: false,
+        link: false,
+        peers: Vec::new(),
+        pin_peers: true,
+        ..options
+    };
     let logs = start_log();
-    runtime()?.block_on(async {
+    on_runtime(async {
+        let mut interrupts = signals()?;
         let (data_dir, settings) = prepare(&options, logs)?;
         let seed = settings.identity_seed;
-        let mut node = Node::start(settings).await.map_err(failed)?;
+        let Some(mut node) = start(settings, &mut interrupts).await? else { return Ok(()) };
         let running = introduce(&options, &data_dir, &node)?;
         let mut band = Band { seats: Vec::new(), player: loopback(node.port()) };
         let folder = data_dir.path().join("demo");
@@ -66,7 +75,6 @@ pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
             band.start(seat, &folder).await?;
         }
         node.play();
-        let mut interrupts = signals()?;
         let mut lines = typed_lines();
         hint(&band, options.json);
         loop {
@@ -79,8 +87,9 @@ pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
                 Some(line) = lines.recv() => band.obey(&line, &folder, options.json).await,
             }
         }
-        band.dismiss().await;
-        stop(node, options.json).await;
+        let mut nodes = band.dismiss();
+        nodes.push(node);
+        stop(nodes, options.json).await;
         drop(running);
         Ok(())
     })
@@ -132,7 +141,7 @@ impl Band {
             midi: false,
             wrap: Some(wrap),
         };
-        let node = Node::start(settings).await.map_err(failed)?;
+        let node = Node::start(settings).await.map_err(|error| failed(&error))?;
         let performing = tokio::spawn(performer::perform(seat.part, instruments, node.beat_clock()));
         seat.mate = Some(Mate { address: loopback(node.port()), node, performing });
         Ok(())
@@ -162,11 +171,15 @@ impl Band {
         }
     }
 
-    async fn dismiss(&mut self) {
-        for mate in self.seats.iter_mut().filter_map(|seat| seat.mate.take()) {
-            mate.performing.abort();
-            mate.node.stop().await;
-        }
+    /// The nodes of the band, which no longer plays.
+    fn dismiss(&mut self) -> Vec<Node> {
+        let mates = self.seats.iter_mut().filter_map(|seat| seat.mate.take());
+        mates
+            .map(|mate| {
+                mate.performing.abort();
+                mate.node
+            })
+            .collect()
     }
 }
 
@@ -198,10 +211,6 @@ fn identity(player: &[u8; 32], word: &str) -> [u8; 32] {
     let digest =
         Sha256::new().chain_update(b"bandmesh demo").chain_update(player).chain_update(word).finalize();
     digest.into()
-}
-
-fn failed(error: crate::node::StartError) -> Exit {
-    Exit::failure(&error.to_string())
 }
 
 /// Lines from the terminal. The thread ends with the terminal or the process.

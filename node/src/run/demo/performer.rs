@@ -61,8 +61,16 @@ pub async fn perform(part: Part, instruments: Receiver<Built>, clock: impl Fn() 
             let (beat, tempo_bpm, playing) = clock();
             if playing {
                 let to = beat + AHEAD_S * tempo_bpm / 60.0;
-                // After a jump of the beat the window begins anew at the new place.
-                let from = scheduled.filter(|at| (beat - 1.0..to).contains(at)).unwrap_or(beat);
+                // After a jump of the beat the window begins anew at the new place, and nothing of the old one sounds on.
+                let from = match scheduled {
+                    Some(at) if (beat - 1.0..=to).contains(&at) => at,
+                    Some(_) => {
+                        built.writer.all_notes_off();
+                        offs.clear();
+                        beat
+                    }
+                    None => beat,
+                };
                 let due =
                     |at: f64| HostTime(now.saturating_add(((at - beat).max(0.0) * 60e9 / tempo_bpm) as u64));
                 for note in part.notes(from, to) {

@@ -1,0 +1,158 @@
+//! What the node does about the project's values: the shared mix is heard, tempo and meter are kept.
+//!
+//! Reading the project may wait for a merge, so it happens on a task of its own, never in the brain. Requests
+//! while it runs are folded into one more round.
+//!
+//! Tempo and meter live twice: in the beat register, which plays, and in the project, where the next session begins
+//! with them. Whoever changes the register writes the project, at most four times a second. After a split the two
+//! may have had different winners; then the register stands, and the member with the smallest id writes it down.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use engine::Strip;
+use serde_json::{Value, json};
+use transport::PeerId;
+
+use super::brain::{Inner, lock};
+use crate::session::beat::BeatRegister;
+
+/// Rounds of [`Inner::keep_beat`] for which project and register may differ before somebody who changed neither
+/// writes: a second, in which the author's own write arrives.
+const PATIENCE_ROUNDS: u32 = 4;
+/// Strips that are followed; the project may hold more than a band has players.
+const MAX_STRIPS: usize = 1024;
+
+/// What is known of the project.
+#[derive(Default)]
+pub struct Following {
+    /// Values have changed since the last reading began.
+    stale: AtomicBool,
+    reading: AtomicBool,
+    beat: Mutex<Option<ProjectBeat>>,
+    /// The register was changed here and not yet written down.
+    pub beat_changed_here: AtomicBool,
+}
+
+/// Tempo and meter as the project has them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProjectBeat {
+    /// Beats per minute.
+    pub tempo_bpm: f64,
+    /// Beats in a bar.
+    pub beats_per_bar: u8,
+}
+
+impl ProjectBeat {
+    /// From the project's `/transport`; what is missing or makes no sense is `None`.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let tempo_bpm = value.get("tempo_bpm")?.as_f64()?;
+        let beats_per_bar = beats_per_bar(value.get("time_signature")?.as_str()?)?;
+        Some(Self { tempo_bpm, beats_per_bar })
+    }
+
+    fn of(register: &BeatRegister) -> Self {
+        Self { tempo_bpm: register.tempo_bpm, beats_per_bar: register.beats_per_bar }
+    }
+}
+
+/// Beats of a bar in a time signature such as `3/4`; only quarters are beats.
+pub fn beats_per_bar(text: &str) -> Option<u8> {
+    let (beats, unit) = text.split_once('/')?;
+    let beats = beats.parse().ok()?;
+    (unit == "4" && (1..=16).contains(&beats)).then_some(beats)
+}
+
+impl Inner {
+    /// Takes the project's mix and beat into account, soon.
+    pub fn follow_project(self: &Arc<Self>) {
+        self.following.stale.store(true, Ordering::Release);
+        if self.following.reading.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.clone();
+        tokio::spawn(async move {
+            while inner.following.stale.swap(false, Ordering::AcqRel) {
+                inner.read_project().await;
+            }
+            inner.following.reading.store(false, Ordering::Release);
+            if inner.following.stale.load(Ordering::Acquire) {
+                // A request came between the last look and the end.
+                inner.follow_project();
+            }
+        });
+    }
+
+    /// Writes tempo and meter into the project where that is this node's part; call four times a second.
+    /// `waited` counts the rounds in which the two differed.
+    pub fn keep_beat(&self, waited: &mut u32) {
+        let Some(stored) = *lock(&self.following.beat) else { return };
+        let (playing, acts) = {
+            let session = lock(&self.session);
+            let acts = session.acts_for(session.members().map(|(peer, _)| peer));
+            (ProjectBeat::of(&session.beat()), acts)
+        };
+        let changed_here = self.following.beat_changed_here.swap(false, Ordering::AcqRel);
+        if playing == stored {
+            *waited = 0;
+            return;
+        }
+        *waited += 1;
+        if changed_here || (acts && *waited >= PATIENCE_ROUNDS) {
+            *waited = 0;
+            *lock(&self.following.beat) = Some(playing);
+            let set = |address: &str, value: Value| crdt::Command::Set { address: address.to_owned(), value };
+            self.project.note(vec![
+                set("/transport/tempo_bpm", json!(playing.tempo_bpm)),
+                set("/transport/time_signature", json!(format!("{}/4", playing.beats_per_bar))),
+            ]);
+        }
+    }
+
+    async fn read_project(&self) {
+        if let Ok(Some(transport)) = self.project.read(Some("/transport".into())).await {
+            *lock(&self.following.beat) = ProjectBeat::from_json(&transport);
+        }
+        let strips = self.project.read(Some("/mixer/strip".into())).await;
+        let Ok(Some(Value::Object(strips))) = strips else { return };
+        let mut rig = lock(&self.rig);
+        for (id, value) in strips.iter().take(MAX_STRIPS) {
+            let Ok(peer) = id.parse::<PeerId>() else { continue };
+            let strip = strip(value);
+            if peer == self.me {
+                rig.set_own_strip(strip);
+            } else {
+                rig.set_strip(&peer, strip);
+            }
+        }
+    }
+}
+
+fn strip(value: &Value) -> Strip {
+    let number = |key: &str| value.get(key).and_then(Value::as_f64).unwrap_or_default() as f32;
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+    Strip { gain_db: number("gain_db"), pan: number("pan"), mute: flag("mute"), solo: flag("solo") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_signatures_are_quarters_in_a_bar() {
+        assert_eq!(beats_per_bar("3/4"), Some(3));
+        for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4"] {
+            assert_eq!(beats_per_bar(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_projects_beat_is_read_or_left_alone() {
+        let good = json!({"tempo_bpm": 97.5, "time_signature": "3/4"});
+        assert_eq!(ProjectBeat::from_json(&good), Some(ProjectBeat { tempo_bpm: 97.5, beats_per_bar: 3 }));
+        assert_eq!(ProjectBeat::from_json(&json!({"tempo_bpm": 97.5, "time_signature": "6/8"})), None);
+        assert_eq!(ProjectBeat::from_json(&json!({})), None);
+    }
+}

@@ -139,7 +139,10 @@ impl Store {
             Ok((database, reading)) if reading.damage.is_empty() => {
                 return Ok((Store { database }, reading.loaded));
             }
-            Ok((_, reading)) => reading,
+            Ok((database, reading)) => {
+                close(database);
+                reading
+            }
             Err(Opening::Fatal(error)) => return Err(error),
             Err(Opening::Damaged(why)) => Reading { damage: vec![why], ..Reading::default() },
         };
@@ -242,13 +245,30 @@ fn open_file(path: &Path) -> Result<(Database, Reading), Opening> {
         Ok(Err(error)) => return Err(Opening::Damaged(error.to_string())),
         Err(_) => return Err(Opening::Damaged("the database engine broke down on it".into())),
     };
-    let reading = read(&mut database).map_err(Opening::Damaged)?;
-    match schema(&database) {
-        Some(found) if found > SCHEMA => {
+    let reading = match read(&mut database) {
+        Ok(reading) => reading,
+        Err(why) => {
+            close(database);
+            return Err(Opening::Damaged(why));
+        }
+    };
+    match catch_unwind(AssertUnwindSafe(|| schema(&database))) {
+        Ok(Some(found)) if found > SCHEMA => {
+            close(database);
             Err(Opening::Fatal(StoreError::Newer { path: path.to_owned(), found }))
         }
-        _ => Ok((database, reading)),
+        Ok(_) => Ok((database, reading)),
+        Err(_) => {
+            close(database);
+            Err(Opening::Damaged("the database engine broke down on it".into()))
+        }
     }
+}
+
+/// Closes a database that may be damaged. Closing writes, and on bad pages the engine breaks down in that, too.
+fn close(database: Database) {
+    // What it would have written is of no use: the file is set aside or left alone.
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
 }
 
 /// Whether an I/O error speaks of the file's content rather than of access to it.

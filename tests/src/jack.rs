@@ -20,14 +20,14 @@ const SERVER: &str = "bandmesh-test";
 pub struct Heard {
     /// The recording, frame by frame beside what was played.
     pub samples: Vec<f32>,
-    /// First frames of the cycles that the server began less than half a period after the one before.
-    pub hurried: Vec<usize>,
+    /// Frames at which the server hurried or the machine did not wake a thread in time, see `jack_probe.rs`.
+    pub stumbles: Vec<usize>,
 }
 
 impl Heard {
-    /// Whether the server hurried near `frame`, so that nobody could have been in time.
-    pub fn is_hurried_near(&self, frame: usize, period_frames: usize) -> bool {
-        self.hurried.iter().any(|cycle| cycle.abs_diff(frame) <= 4 * period_frames)
+    /// Whether the machine stumbled near `frame`, so that nobody could have been in time.
+    pub fn stumbled_near(&self, frame: usize, period_frames: usize) -> bool {
+        self.stumbles.iter().any(|stumble| stumble.abs_diff(frame) <= 4 * period_frames)
     }
 }
 
@@ -78,8 +78,8 @@ impl JackServer {
         write_wav(&play, signal);
         let length = Duration::from_secs_f64(signal.len() as f64 / 48e3);
         let said = run_probe(&play, port_in, port_out, &heard, length);
-        let hurried = said.lines().map(|line| line.parse().expect("a frame number")).collect();
-        Heard { samples: read_wav(&heard), hurried }
+        let stumbles = said.lines().map(|line| line.parse().expect("a frame number")).collect();
+        Heard { samples: read_wav(&heard), stumbles }
     }
 
     /// Somebody at a keyboard on `midi_in`, with ears on `midi_out` and `audio_out`.

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,6 +27,7 @@ const LOG_LINES_SHOWN: usize = 40;
 #[derive(Clone, Debug)]
 pub struct Options {
     name: String,
+    subcommand: &'static str,
     audio: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -35,7 +36,19 @@ pub struct Options {
 impl Options {
     /// A player of this name, with the `null` audio device.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), audio: "null".into(), arguments: Vec::new(), environment: Vec::new() }
+        Self {
+            name: name.into(),
+            subcommand: "up",
+            audio: "null".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// With a simulated band around it: `bandmesh demo` instead of `bandmesh up`.
+    pub fn demo(mut self) -> Self {
+        self.subcommand = "demo";
+        self
     }
 
     /// With this `--audio`.
@@ -122,7 +135,7 @@ impl Node {
         assert!(self.process.is_none(), "{} is already running", self.options.name);
         let log = File::options().create(true).append(true).open(self.log_path()).expect("open the log");
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let started = Instant::now();
         let mut child = command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
         let stdout = child.stdout.take().expect("piped");
@@ -136,6 +149,14 @@ impl Node {
             }
         });
         self.process = Some(Process { child, started, events });
+    }
+
+    /// Types a line on its terminal.
+    #[track_caller]
+    pub fn type_line(&mut self, line: &str) {
+        let process = self.process.as_mut().expect("it runs");
+        let stdin = process.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").expect("type a line");
     }
 
     /// Waits for the ready line of a launched node.
@@ -155,7 +176,7 @@ impl Node {
 
     fn command(&self) -> Command {
         let mut command = program(&self.host);
-        command.args(["up", "--json", "--headless"]);
+        command.args([self.options.subcommand, "--json", "--headless"]);
         if !self.options.arguments.iter().any(|argument| argument == "--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }

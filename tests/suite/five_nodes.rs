@@ -73,7 +73,7 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
     for node in &band[1..4] {
         let heard = read_wav(&node.scratch("hears.wav"));
         let alice = compare(&alice_plays, &heard).expect("Alice is in everybody's recording");
-        eprintln!("Alice, as recorded by one who stayed: {alice}");
+        eprintln!("Alice, as recorded by one who stayed: {alice}, {:?}", alice.span_frames);
         assert!(alice.longest_gap_ms() < AUDIBLE_GAP_MS, "interrupted: {alice}, {:?}", alice.gaps);
     }
     let heard = read_wav(&band[1].scratch("hears.wav"));

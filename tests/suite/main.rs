@@ -10,6 +10,7 @@
 mod bad_input;
 mod beat;
 mod control;
+mod demo;
 mod discovery;
 mod first_jam;
 mod five_nodes;

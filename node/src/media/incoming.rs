@@ -2,9 +2,14 @@
 //!
 //! A datagram is handled on the thread that read it from the network, all the way into the engine's queue: a
 //! hop to another thread would cost more than the decoding does. The media thread calls only for
-//! deadlines. Both go through one mutex per peer, held for some microseconds.
+//! deadlines. Both go through one mutex per peer, held for some microseconds. Everybody else who wants to know
+//! something reads the report that the media thread leaves beside it: a page that is drawn slowly must not be able to
+//! hold up a packet.
+//!
+//! A member's session time is believed only while it is ours too ([`Moment::common`]). When two bands meet, or one steps
+//! to the other's time, everything measured before is forgotten.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use engine::{HostTime, MidiWriter, SourceStats, SourceWriter};
@@ -12,7 +17,7 @@ use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
     rtp::{
-        Header, Output, Statistics, StreamReceiver,
+        Header, Output, StreamReceiver,
         midi::MidiReceiver,
         payload_type,
         report::{self, Report, ReportBlock},
@@ -20,26 +25,46 @@ use transport::{
     time::{LocalTime, SessionTime},
 };
 
-use super::{latency::LatencyMeter, stream_format};
+use super::{
+    due::{DueMidi, DueQueue},
+    instrument::InstrumentFeed,
+    latency::LatencyMeter,
+    stream_format,
+    totals::Totals,
+};
 use crate::{codec::Decoder, session::message::StreamInfo};
 
-/// A MIDI event of a member, ready to be played here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueMidi {
-    /// When to play it, host time in ns.
-    pub due_ns: u64,
-    /// One complete MIDI message.
-    pub message: Vec<u8>,
-}
-
-/// Events waiting for the MIDI output; when full the oldest go, and the journal's repairs follow.
-const MAX_DUE: usize = 512;
 /// Samples of the longest payload a datagram of any path can hold: 64 KiB of 16-bit PCM.
 const MAX_BLOCK_SAMPLES: usize = 32_768;
 /// Delay of MIDI while the audio path has not been measured yet, ns.
 const DEFAULT_MIDI_DELAY_NS: i64 = 10_000_000;
 /// The most a measured path may delay MIDI, ns: an absurd measurement must not hold notes back for ever.
 const MAX_MIDI_DELAY_NS: i64 = 500_000_000;
+/// The longest a decoder may wait for a packet: the engine's own limit of delay.
+const MAX_PLAYOUT_BUDGET: Duration = Duration::from_millis(300);
+
+/// When something is handled.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Host time.
+    pub local: LocalTime,
+    /// Session time as this node keeps it.
+    pub session: SessionTime,
+    /// Names a stretch of time in which the member's session time and ours are the same timeline without a step;
+    /// `None` while they are not, and what the member says about session time means nothing here.
+    pub common: Option<(u64, u64)>,
+}
+
+/// What a datagram asks for.
+#[derive(Debug)]
+pub enum Reaction {
+    /// Nothing.
+    Nothing,
+    /// [`Incoming::poll_clock`] may have an answer, to be sent while its time is fresh.
+    Clock,
+    /// The sending half should hear how our streams arrive.
+    Reports(Vec<ReportBlock>),
+}
 
 /// The receiving half of one member's media.
 pub struct Incoming {
@@ -47,14 +72,22 @@ pub struct Incoming {
     receiver: StreamReceiver,
     decoder: Option<Decoder>,
     writer: SourceWriter,
+    /// Rate of the engine that `writer` belongs to, Hz.
+    engine_rate_hz: u32,
+    /// What receivers and engines counted that are no more.
+    before: Totals,
     latency: LatencyMeter,
+    common: Option<(u64, u64)>,
     clock: Clock,
     midi: MidiReceiver,
-    instrument: Option<MidiWriter>,
-    due_midi: Vec<DueMidi>,
+    instrument: InstrumentFeed,
+    due_midi: DueQueue,
+    /// When the latest MIDI event plays, ns: none may overtake it, or the end of a note comes before its beginning.
+    last_due_ns: u64,
     /// Room for the longest block a packet can hold, taken once.
     decoded: Vec<f32>,
     counters: Counters,
+    released: bool,
 }
 
 /// What went wrong on the way in, counted.
@@ -62,7 +95,7 @@ pub struct Incoming {
 pub struct Counters {
     /// Datagrams that are none of ours or malformed.
     pub refused: u64,
-    /// Blocks the engine's queue had no room for.
+    /// Blocks and MIDI messages that a queue had no room for.
     pub overflowed: u64,
     /// Packets the decoder refused.
     pub undecodable: u64,
@@ -73,11 +106,13 @@ pub struct Counters {
 pub struct IncomingReport {
     /// The announced stream.
     pub info: StreamInfo,
-    /// Packets received, lost, late, recovered.
-    pub packets: Statistics,
-    /// The engine's side: playout delay, concealment, meters.
-    pub source: Arc<SourceStats>,
-    /// Mouth to ear, ns, once measured.
+    /// Counts since the member joined.
+    pub totals: Totals,
+    /// Interarrival jitter (RFC 3550).
+    pub jitter: Duration,
+    /// How long audio waits in the engine on average.
+    pub playout_delay: Duration,
+    /// Mouth to ear, ns, once measured; never while the member is on another timebase.
     pub one_way_ns: Option<i64>,
     /// The member's clock against ours.
     pub clock: Option<Estimate>,
@@ -86,25 +121,45 @@ pub struct IncomingReport {
 }
 
 impl Incoming {
-    /// The receiving half for a stream announced as `info`, feeding `writer` and `instrument`.
-    pub fn new(info: StreamInfo, writer: SourceWriter, instrument: Option<MidiWriter>, clock: Clock) -> Self {
+    /// The receiving half for a stream announced as `info`, feeding `writer` and `instrument` of an engine at
+    /// `engine_rate_hz`.
+    pub fn new(
+        info: StreamInfo,
+        writer: SourceWriter,
+        instrument: Option<MidiWriter>,
+        engine_rate_hz: u32,
+        clock: Clock,
+    ) -> Self {
         Self {
             info,
             receiver: StreamReceiver::new(stream_format(&info), Some(info.ssrc)),
             decoder: decoder_for(&info),
             writer,
+            engine_rate_hz,
+            before: Totals::default(),
             latency: LatencyMeter::new(info.rate_hz),
+            common: None,
             clock,
             midi: MidiReceiver::new(None),
-            instrument,
-            due_midi: Vec::new(),
+            instrument: InstrumentFeed::new(instrument),
+            due_midi: DueQueue::default(),
+            last_due_ns: 0,
             decoded: vec![0.0; MAX_BLOCK_SAMPLES],
             counters: Counters::default(),
+            released: false,
         }
     }
 
-    /// The member announced another stream; [`Self::refit`] gives it its source.
-    pub fn change_stream(&mut self, info: StreamInfo) {
+    /// The member announced another stream; it has a source and an instrument of its own.
+    pub fn change_stream(
+        &mut self,
+        info: StreamInfo,
+        writer: SourceWriter,
+        instrument: Option<MidiWriter>,
+        engine_rate_hz: u32,
+    ) {
+        self.before += Totals::of_packets(&self.receiver.statistics());
+        self.refit(writer, instrument, engine_rate_hz);
         self.info = info;
         self.receiver = StreamReceiver::new(stream_format(&info), Some(info.ssrc));
         self.decoder = decoder_for(&info);
@@ -112,59 +167,75 @@ impl Incoming {
     }
 
     /// The engine was rebuilt; `writer` and `instrument` belong to the new one.
-    pub fn refit(&mut self, writer: SourceWriter, instrument: Option<MidiWriter>) {
+    pub fn refit(&mut self, writer: SourceWriter, instrument: Option<MidiWriter>, engine_rate_hz: u32) {
+        self.before += self.of_engine();
         self.writer = writer;
-        self.instrument = instrument;
-        self.latency = LatencyMeter::new(self.info.rate_hz);
+        self.engine_rate_hz = engine_rate_hz;
+        self.instrument.replace(instrument);
+        self.latency.reset();
     }
 
-    /// One datagram from the member, read at `now`. Returns what the sending half must hear of.
-    pub fn handle_datagram(
-        &mut self,
-        now: LocalTime,
-        session_now: SessionTime,
-        datagram: &Bytes,
-    ) -> Vec<ReportBlock> {
+    /// The statistics of the source in the engine.
+    pub fn source(&self) -> &Arc<SourceStats> {
+        self.writer.stats()
+    }
+
+    /// One datagram from the member, read at `at`.
+    pub fn handle_datagram(&mut self, at: Moment, datagram: &Bytes) -> Reaction {
+        if self.released {
+            return Reaction::Nothing;
+        }
+        self.follow_time(at);
         match classify(datagram) {
-            Some(Kind::Rtp) => self.handle_rtp(now, session_now, datagram),
-            Some(Kind::Rtcp) => return self.handle_reports(now, datagram),
-            Some(Kind::Clock) => {
-                if self.clock.handle_packet(now, datagram).is_err() {
-                    self.counters.refused += 1;
-                }
-            }
+            Some(Kind::Rtp) => self.handle_rtp(at, datagram),
+            Some(Kind::Rtcp) => return self.handle_reports(at, datagram),
+            Some(Kind::Clock) => match self.clock.handle_packet(at.local, datagram) {
+                Ok(()) => return Reaction::Clock,
+                Err(_) => self.counters.refused += 1,
+            },
             None => self.counters.refused += 1,
         }
-        Vec::new()
+        Reaction::Nothing
     }
 
-    /// Timers due at `now`.
-    pub fn handle_deadline(&mut self, now: LocalTime, session_now: SessionTime) {
-        if self.receiver.poll_deadline().is_some_and(|at| at <= now) {
-            self.receiver.handle_deadline(now);
-            self.take_audio(now);
+    /// Timers due at `at`.
+    pub fn handle_deadline(&mut self, at: Moment) {
+        self.follow_time(at);
+        if self.receiver.poll_deadline().is_some_and(|deadline| deadline <= at.local) {
+            self.receiver.handle_deadline(at.local);
+            self.take_audio(at.local);
         }
-        if self.midi.poll_deadline().is_some_and(|at| at <= now) {
-            self.midi.handle_deadline(now, session_now);
-            self.take_midi(now, session_now);
+        if self.midi.poll_deadline().is_some_and(|deadline| deadline <= at.local) {
+            self.midi.handle_deadline(at.local, at.session);
+            self.take_midi(at);
         }
-        let session_minus_host_ns = session_now.as_nanos().saturating_sub(now.as_nanos() as i64);
-        self.latency.observe(self.writer.stats(), session_minus_host_ns);
     }
 
-    /// When [`Self::handle_deadline`] is next needed.
-    pub fn poll_deadline(&self) -> Option<LocalTime> {
-        [self.receiver.poll_deadline(), self.midi.poll_deadline()].into_iter().flatten().min()
+    /// Measures: mouth to ear, and how long the engine lets a decoder wait. Call some twenty times a second.
+    pub fn observe(&mut self, at: Moment) {
+        self.follow_time(at);
+        if self.common.is_some() {
+            let session_minus_host_ns = at.session.as_nanos().saturating_sub(at.local.as_nanos() as i64);
+            self.latency.observe(self.writer.stats(), session_minus_host_ns);
+        }
+        self.receiver.set_playout_budget(self.playout_delay().min(MAX_PLAYOUT_BUDGET));
+    }
+
+    /// When this half next needs the media thread: for [`Self::handle_deadline`], [`Self::poll_clock`], or, at
+    /// time zero, because MIDI waits for the output.
+    pub fn poll_deadline(&self) -> LocalTime {
+        if !self.due_midi.is_empty() {
+            return LocalTime::default();
+        }
+        [self.receiver.poll_deadline(), self.midi.poll_deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.clock.poll_deadline(), LocalTime::min)
     }
 
     /// The next clock datagram to send; stamped with `now`, so send it at once.
     pub fn poll_clock(&mut self, now: LocalTime) -> Option<Bytes> {
         self.clock.poll_transmit(now)
-    }
-
-    /// When [`Self::poll_clock`] next has something.
-    pub fn clock_deadline(&self) -> LocalTime {
-        self.clock.poll_deadline()
     }
 
     /// What this member's sender should know of its streams.
@@ -174,45 +245,65 @@ impl Incoming {
 
     /// MIDI for the output port since the last call.
     pub fn take_due_midi(&mut self) -> Vec<DueMidi> {
-        std::mem::take(&mut self.due_midi)
+        self.due_midi.take()
     }
 
-    /// The member is gone: every note it holds is released.
-    pub fn release(&mut self, now: LocalTime, session_now: SessionTime) {
-        self.midi.release_all(session_now);
-        self.take_midi(now, session_now);
-        if let Some(instrument) = self.instrument.as_mut() {
-            instrument.all_notes_off();
-        }
-    }
-
-    /// The member's clock against ours, once measured.
-    pub fn clock(&self, now: LocalTime) -> Option<Estimate> {
-        self.clock.estimate(now)
+    /// The member is gone: every note it holds is released, and what still comes from it is not heard.
+    pub fn release(&mut self, at: Moment) {
+        self.follow_time(at);
+        self.midi.release_all(at.session);
+        self.take_midi(at);
+        self.instrument.all_notes_off();
+        self.released = true;
     }
 
     /// Everything a page or a report shows about this member's media.
     pub fn report(&self, now: LocalTime) -> IncomingReport {
+        let packets = self.receiver.statistics();
+        let mut totals = self.before;
+        totals += Totals::of_packets(&packets);
+        totals += self.of_engine();
         IncomingReport {
             info: self.info,
-            packets: self.receiver.statistics(),
-            source: self.writer.stats().clone(),
+            totals,
+            jitter: packets.jitter,
+            playout_delay: self.playout_delay(),
             one_way_ns: self.latency.one_way_ns(),
             clock: self.clock.estimate(now),
             counters: self.counters,
         }
     }
 
-    fn handle_rtp(&mut self, now: LocalTime, session_now: SessionTime, datagram: &Bytes) {
+    /// Forgets measurements on a timeline that is no more.
+    fn follow_time(&mut self, at: Moment) {
+        if at.common != self.common {
+            self.common = at.common;
+            self.latency.reset();
+        }
+    }
+
+    fn playout_delay(&self) -> Duration {
+        let delay_s = f64::from(self.writer.stats().delay_frames()) / f64::from(self.info.rate_hz.max(1));
+        Duration::try_from_secs_f64(delay_s).unwrap_or_default()
+    }
+
+    fn of_engine(&self) -> Totals {
+        Totals::of_engine(&self.writer.stats().counters(), &self.info, self.engine_rate_hz)
+    }
+
+    fn handle_rtp(&mut self, at: Moment, datagram: &Bytes) {
         let refused = match Header::parse(datagram) {
             Ok((header, _)) if header.payload_type == payload_type::MIDI => {
-                let result = self.midi.handle_packet(now, session_now, datagram);
-                self.take_midi(now, session_now);
+                let result = self.midi.handle_packet(at.local, at.session, datagram);
+                self.take_midi(at);
                 result.is_err()
             }
+            // A straggler of the stream before would end the announced one; an early packet of the next cannot be
+            // decoded yet.
+            Ok((header, _)) if header.ssrc != self.info.ssrc => true,
             Ok(_) => {
-                let result = self.receiver.handle_packet(now, datagram);
-                self.take_audio(now);
+                let result = self.receiver.handle_packet(at.local, datagram);
+                self.take_audio(at.local);
                 result.is_err()
             }
             Err(_) => true,
@@ -220,18 +311,20 @@ impl Incoming {
         self.counters.refused += u64::from(refused);
     }
 
-    fn handle_reports(&mut self, now: LocalTime, datagram: &[u8]) -> Vec<ReportBlock> {
+    fn handle_reports(&mut self, at: Moment, datagram: &[u8]) -> Reaction {
         let Ok(reports) = report::parse(datagram) else {
             self.counters.refused += 1;
-            return Vec::new();
+            return Reaction::Nothing;
         };
         let mut blocks = Vec::new();
         for report in reports {
             match report {
                 Report::Sender(sender) => {
                     if sender.ssrc == self.info.ssrc {
-                        self.receiver.handle_sender_report(now, &sender);
-                        if let Some(timestamp) = self.receiver.extend_timestamp(sender.timestamp) {
+                        self.receiver.handle_sender_report(at.local, &sender);
+                        if let Some(timestamp) = self.receiver.extend_timestamp(sender.timestamp)
+                            && self.common.is_some()
+                        {
                             self.latency.handle_report(timestamp, sender.session_time);
                         }
                     }
@@ -240,7 +333,7 @@ impl Incoming {
                 Report::Receiver(receiver) => blocks.extend(receiver.blocks),
             }
         }
-        blocks
+        Reaction::Reports(blocks)
     }
 
     fn take_audio(&mut self, now: LocalTime) {
@@ -252,7 +345,7 @@ impl Incoming {
             };
             let (timestamp, decoded) = match output {
                 Output::Restarted => {
-                    self.latency = LatencyMeter::new(self.info.rate_hz);
+                    self.latency.reset();
                     self.decoder = decoder_for(&self.info);
                     continue;
                 }
@@ -279,33 +372,30 @@ impl Incoming {
         }
     }
 
-    fn take_midi(&mut self, now: LocalTime, session_now: SessionTime) {
-        // Notes keep company with the audio of the same player: the same delay from hand to ear.
-        let delay = self.latency.one_way_ns().unwrap_or(DEFAULT_MIDI_DELAY_NS).clamp(0, MAX_MIDI_DELAY_NS);
+    fn take_midi(&mut self, at: Moment) {
         while let Some(event) = self.midi.poll_event() {
-            let ahead = event.time.nanos_from(session_now).saturating_add(delay).clamp(0, MAX_MIDI_DELAY_NS);
-            let due_ns = now.as_nanos().saturating_add(ahead.unsigned_abs());
-            // System exclusive is longer and not for the instrument.
-            if let (Some(instrument), 1..=3) = (self.instrument.as_mut(), event.message.len())
-                && instrument.push(HostTime(due_ns), padded(&event.message)).is_err()
-            {
+            let due_ns = self.due_ns(at, event.time).max(self.last_due_ns);
+            self.last_due_ns = due_ns;
+            if self.instrument.push(HostTime(due_ns), &event.message).is_err() {
                 self.counters.overflowed += 1;
             }
-            if self.due_midi.len() >= MAX_DUE {
-                self.due_midi.remove(0);
-            }
-            self.due_midi.push(DueMidi { due_ns, message: event.message });
+            self.counters.overflowed += self.due_midi.push(DueMidi { due_ns, message: event.message });
         }
     }
-}
 
-/// A short message in the fixed form the instrument takes.
-fn padded(message: &[u8]) -> [u8; 3] {
-    let mut bytes = [0; 3];
-    for (to, from) in bytes.iter_mut().zip(message) {
-        *to = *from;
+    /// When to play what the member played at `played`, host time in ns. Notes keep company with the audio of the same
+    /// player: the same delay from hand to ear.
+    fn due_ns(&self, at: Moment, played: SessionTime) -> u64 {
+        let ahead = match self.common {
+            Some(_) => {
+                let delay =
+                    self.latency.one_way_ns().unwrap_or(DEFAULT_MIDI_DELAY_NS).clamp(0, MAX_MIDI_DELAY_NS);
+                played.nanos_from(at.session).saturating_add(delay).clamp(0, MAX_MIDI_DELAY_NS)
+            }
+            None => DEFAULT_MIDI_DELAY_NS,
+        };
+        at.local.as_nanos().saturating_add(ahead.unsigned_abs())
     }
-    bytes
 }
 
 /// A decoder for an announced stream; `None` when no decoder can be had for it, and its packets are counted.

@@ -22,12 +22,26 @@ pub struct LatencyMeter {
     readings: Vec<i64>,
     next: usize,
     last_played: Option<u64>,
+    /// Kept beside the readings, because every MIDI packet asks for it.
+    median: Option<i64>,
 }
 
 impl LatencyMeter {
     /// A meter for a stream of `rate_hz` frames per second, at least 1.
     pub fn new(rate_hz: u32) -> Self {
-        Self { rate_hz: rate_hz.max(1), report: None, readings: Vec::new(), next: 0, last_played: None }
+        Self {
+            rate_hz: rate_hz.max(1),
+            report: None,
+            readings: Vec::new(),
+            next: 0,
+            last_played: None,
+            median: None,
+        }
+    }
+
+    /// Forgets everything: what was read before is not on the session's clock of now.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.rate_hz);
     }
 
     /// The sender says that `timestamp_frames` was captured at `captured`.
@@ -54,12 +68,13 @@ impl LatencyMeter {
             None => self.readings.push(reading),
         }
         self.next = (self.next + 1) % READINGS;
+        let mut sorted = self.readings.clone();
+        sorted.sort_unstable();
+        self.median = sorted.get(sorted.len() / 2).copied();
     }
 
     /// The median of the latest readings, ns.
     pub fn one_way_ns(&self) -> Option<i64> {
-        let mut sorted = self.readings.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
+        self.median
     }
 }

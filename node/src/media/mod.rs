@@ -5,49 +5,59 @@
 //! exchanges, reports, MIDI repeats, decoder deadlines. What arrives is handled where it was read from the
 //! network (see [`incoming`]).
 //!
-//! Queues: the engine's capture queue (bounded, oldest kept, overflow counted by the engine), and in the other
-//! direction each source's queue (bounded, newest refused and counted here).
+//! Both are realtime threads and share one lock per member, for what comes from it. Nobody else takes that lock in
+//! ordinary running: pages read a report that the media thread leaves for them, and what a command changes is either
+//! an atomic or sent to the media thread.
+//!
+//! Queues: the engine's capture queue (bounded, oldest kept, overflow counted by the engine), in the other
+//! direction each source's queue (bounded, newest refused and counted here), and MIDI for the output port (bounded,
+//! see [`due`]).
 
+mod due;
 mod incoming;
+mod instrument;
 mod latency;
 mod outgoing;
 mod pace;
 mod packetiser;
+mod plane;
+mod totals;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
 };
 
 use bytes::Bytes;
-use engine::{HostTime, MidiWriter, SourceWriter, TapReader};
+use engine::{Meter, MidiWriter, SourceStats, SourceWriter, TapReader};
 use transport::{
     PeerId,
     clock::Clock,
-    rtp::Format,
+    rtp::{Format, report::ReportBlock},
     time::{LocalTime, SessionTime},
 };
 
-use self::{incoming::Incoming, outgoing::Outgoing, pace::Pacer, packetiser::Packetiser};
-use crate::{
-    codec::Codec,
-    device::{monotonic_ns, sleep_until, use_realtime_priority},
-    session::message::StreamInfo,
+use self::{
+    due::DueMidi,
+    incoming::{Incoming, Moment, Reaction},
+    plane::Plane,
 };
+use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo};
 
-pub use incoming::{Counters, DueMidi, IncomingReport};
+pub use incoming::{Counters, IncomingReport};
 pub use packetiser::announce;
+pub use totals::Totals;
 
-/// Priority asked for the media thread: under the audio callback (70 by JACK's custom), over everything else.
-const PRIORITY: i32 = 55;
-/// Longest time between two looks at the timers, ns.
-const TIMER_STEP_NS: u64 = 20_000_000;
-/// Time between two measurements of mouth-to-ear latency, ns.
-const OBSERVE_NS: u64 = 50_000_000;
+/// A change of the session offset above this is a step, ns: what was measured before it means nothing after it. Smaller
+/// ones are steering, which measurements follow.
+const STEP_NS: u64 = 20_000_000;
 
 /// Where datagrams go; the real one is the connection table of the mesh.
 pub trait Datagrams: Send + 'static {
@@ -93,9 +103,14 @@ pub struct Running {
 
 struct Shared {
     peers: Mutex<BTreeMap<PeerId, Arc<Peer>>>,
-    /// Raised by every change of `peers`, so that the media thread looks at the map only then.
+    /// Raised by every change of `peers`, so that the realtime threads look at the map only then.
     generation: AtomicU64,
+    /// The network thread's copy of `peers`; nobody else takes this lock.
+    routes: Mutex<Routes>,
     session_offset_ns: AtomicI64,
+    /// Steps that the session offset has made.
+    offset_steps: AtomicU64,
+    engine_rate_hz: AtomicU32,
     stopping: AtomicBool,
     sent_packets: AtomicU64,
     incarnation: u32,
@@ -103,10 +118,28 @@ struct Shared {
     last_notes: Mutex<Vec<DueMidi>>,
 }
 
+/// A copy of the members' table as it was at a generation.
+#[derive(Default)]
+struct Routes {
+    generation: u64,
+    peers: BTreeMap<PeerId, Arc<Peer>>,
+}
+
+/// What the threads share about one member.
 struct Peer {
     id: PeerId,
+    /// What we send, if the device has not changed since.
+    ours: StreamInfo,
+    midi_ssrc: u32,
     incoming: Mutex<Incoming>,
-    outgoing: Mutex<Outgoing>,
+    /// When `incoming` next needs the media thread, ns; written by whoever held the lock last.
+    incoming_due_ns: AtomicU64,
+    /// Odd while the member shares our timebase; raised at each change.
+    time_epoch: AtomicU64,
+    /// The member's latest word on our MIDI stream: a sequence number above which bit 32 is set, or 0 for none.
+    midi_acknowledged: AtomicU64,
+    source: Mutex<Arc<SourceStats>>,
+    report: Mutex<IncomingReport>,
 }
 
 enum Command {
@@ -119,29 +152,27 @@ enum Command {
 /// # Errors
 /// When the system gives no thread.
 pub fn start(datagrams: impl Datagrams, midi: Box<dyn MidiIo>, incarnation: u32) -> std::io::Result<Running> {
+    let (media, plane) = plane(datagrams, midi, incarnation);
+    let thread = std::thread::Builder::new().name("media".into()).spawn(move || plane.run())?;
+    Ok(Running { media, thread })
+}
+
+/// The handle and what it is a handle on, not yet running.
+fn plane<D: Datagrams>(datagrams: D, midi: Box<dyn MidiIo>, incarnation: u32) -> (Media, Plane<D>) {
     let shared = Arc::new(Shared {
         peers: Mutex::default(),
         generation: AtomicU64::new(0),
+        routes: Mutex::default(),
         session_offset_ns: AtomicI64::new(0),
+        offset_steps: AtomicU64::new(0),
+        engine_rate_hz: AtomicU32::new(48_000),
         stopping: AtomicBool::new(false),
         sent_packets: AtomicU64::new(0),
         incarnation,
         last_notes: Mutex::default(),
     });
     let (commands, queue) = mpsc::sync_channel(16);
-    let plane = Plane {
-        shared: shared.clone(),
-        commands: queue,
-        datagrams,
-        midi,
-        local_instrument: None,
-        capture: None,
-        peers: Vec::new(),
-        generation: 0,
-        next_observe_ns: 0,
-    };
-    let thread = std::thread::Builder::new().name("media".into()).spawn(move || plane.run())?;
-    Ok(Running { media: Media { shared, commands }, thread })
+    (Media { shared: shared.clone(), commands }, Plane::new(shared, queue, datagrams, midi))
 }
 
 impl Running {
@@ -153,11 +184,10 @@ impl Running {
 }
 
 impl Media {
-    /// A device is open: send what it captures from now on.
+    /// A device is open: send what it captures from now on. Members given a source from now on have it in an
+    /// engine of this rate. The SSRC must be one that was not used before.
     pub fn set_capture(&self, capture: Capture) {
-        for peer in self.peers().values() {
-            lock(&peer.outgoing).change_stream(capture.info, rand::random());
-        }
+        self.shared.engine_rate_hz.store(capture.rate_hz, Ordering::Relaxed);
         if self.commands.try_send(Command::Capture(Box::new(capture))).is_err() {
             tracing::error!("the media thread does not take the new device; restart the node");
         }
@@ -170,7 +200,8 @@ impl Media {
         }
     }
 
-    /// Begins media with a member that announced `theirs`, while we send `ours`.
+    /// Begins media with a member that announced `theirs`, while we send `ours`. It is taken to be on another timebase
+    /// until [`Self::set_time_shared`] says otherwise.
     pub fn add_peer(
         &self,
         peer: PeerId,
@@ -179,14 +210,10 @@ impl Media {
         writer: SourceWriter,
         instrument: Option<MidiWriter>,
     ) {
-        let now = LocalTime::from_nanos(monotonic_ns());
         let clock = Clock::new(self.shared.incarnation);
-        let entry = Arc::new(Peer {
-            id: peer,
-            incoming: Mutex::new(Incoming::new(theirs, writer, instrument, clock)),
-            outgoing: Mutex::new(Outgoing::new(ours, rand::random(), now)),
-        });
-        self.peers().insert(peer, entry);
+        let incoming = Incoming::new(theirs, writer, instrument, self.engine_rate_hz(), clock);
+        let entry = Arc::new(Peer::new(peer, ours, incoming));
+        lock(&self.shared.peers).insert(peer, entry);
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -199,61 +226,87 @@ impl Media {
         instrument: Option<MidiWriter>,
     ) {
         if let Some(entry) = self.peer(peer) {
-            let mut incoming = lock(&entry.incoming);
-            incoming.change_stream(theirs);
-            incoming.refit(writer, instrument);
+            let rate_hz = self.engine_rate_hz();
+            entry.rewire(|incoming| incoming.change_stream(theirs, writer, instrument, rate_hz));
         }
     }
 
     /// The engine was rebuilt: the member's audio and notes go to new sources.
     pub fn refit_peer(&self, peer: &PeerId, writer: SourceWriter, instrument: Option<MidiWriter>) {
         if let Some(entry) = self.peer(peer) {
-            lock(&entry.incoming).refit(writer, instrument);
+            let rate_hz = self.engine_rate_hz();
+            entry.rewire(|incoming| incoming.refit(writer, instrument, rate_hz));
         }
     }
 
     /// Ends media with a member; every note it holds is released.
     pub fn remove_peer(&self, peer: &PeerId) {
-        let Some(entry) = self.peers().remove(peer) else { return };
-        let now = LocalTime::from_nanos(monotonic_ns());
-        let mut incoming = lock(&entry.incoming);
-        incoming.release(now, self.session_at(now));
-        lock(&self.shared.last_notes).extend(incoming.take_due_midi());
+        let Some(entry) = lock(&self.shared.peers).remove(peer) else { return };
+        let at = self.shared.moment(now(), &entry);
+        let notes = entry.with_incoming(|incoming| {
+            incoming.release(at);
+            incoming.take_due_midi()
+        });
+        lock(&self.shared.last_notes).extend(notes);
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Session time minus host time, ns.
+    /// Session time minus host time, ns. Call when it may have changed, some ten times a second.
     pub fn set_session_offset(&self, offset_ns: i64) {
-        self.shared.session_offset_ns.store(offset_ns, Ordering::Relaxed);
+        let before_ns = self.shared.session_offset_ns.swap(offset_ns, Ordering::Release);
+        if offset_ns.abs_diff(before_ns) > STEP_NS {
+            self.shared.offset_steps.fetch_add(1, Ordering::Release);
+        }
     }
 
-    /// A datagram from an authenticated peer. Those of peers that are no members are dropped.
-    pub fn handle_datagram(&self, peer: &PeerId, datagram: &Bytes) {
-        let now = LocalTime::from_nanos(monotonic_ns());
+    /// Whether `peer` keeps the same timebase as this node. Until it does, nothing that it says about session time is
+    /// believed. Call whenever it may have changed, from one thread.
+    pub fn set_time_shared(&self, peer: &PeerId, shared: bool) {
         let Some(entry) = self.peer(peer) else { return };
-        let acknowledged = lock(&entry.incoming).handle_datagram(now, self.session_at(now), datagram);
-        // A clock request is best answered while its arrival time is fresh.
-        self.shared.note_blocks(&entry, &acknowledged);
+        let is_shared = !entry.time_epoch.load(Ordering::Relaxed).is_multiple_of(2);
+        if is_shared != shared {
+            entry.time_epoch.fetch_add(1, Ordering::Release);
+        }
     }
 
-    /// The next clock datagrams for `peer`, to be sent at once.
-    pub fn poll_clock(&self, peer: &PeerId) -> Option<Bytes> {
-        let entry = self.peer(peer)?;
-        lock(&entry.incoming).poll_clock(LocalTime::from_nanos(monotonic_ns()))
+    /// A datagram from an authenticated peer; called by the network thread. Those of peers that are no members are
+    /// dropped. Returns the answer to send at once, if it is a question.
+    #[must_use]
+    pub fn handle_datagram(&self, peer: &PeerId, datagram: &Bytes) -> Option<Bytes> {
+        let arrived = now();
+        let mut routes = lock(&self.shared.routes);
+        self.shared.follow_peers(&mut routes);
+        let entry = routes.peers.get(peer)?;
+        let at = self.shared.moment(arrived, entry);
+        entry.with_incoming(|incoming| match incoming.handle_datagram(at, datagram) {
+            Reaction::Nothing => None,
+            Reaction::Clock => incoming.poll_clock(now()),
+            Reaction::Reports(blocks) => {
+                entry.note_reports(&blocks);
+                None
+            }
+        })
     }
 
     /// The clock of `peer` minus ours, ns, once measured.
     pub fn clock_offset_ns(&self, peer: &PeerId) -> Option<i64> {
         let entry = self.peer(peer)?;
-        let estimate = lock(&entry.incoming).clock(LocalTime::from_nanos(monotonic_ns()));
-        estimate.map(|estimate| estimate.offset_ns)
+        let clock = lock(&entry.report).clock;
+        clock.map(|estimate| estimate.offset_ns)
     }
 
-    /// What is known about the media of `peer`.
+    /// What was known about the media of `peer` at the last measurement, some twenty times a second.
     pub fn report(&self, peer: &PeerId) -> Option<IncomingReport> {
         let entry = self.peer(peer)?;
-        let report = lock(&entry.incoming).report(LocalTime::from_nanos(monotonic_ns()));
+        let report = lock(&entry.report).clone();
         Some(report)
+    }
+
+    /// Level of what comes from `peer`, before strip and monitor gain.
+    pub fn meter(&self, peer: &PeerId) -> Option<Meter> {
+        let entry = self.peer(peer)?;
+        let meter = lock(&entry.source).meter();
+        Some(meter)
     }
 
     /// Media datagrams sent since the start.
@@ -261,33 +314,96 @@ impl Media {
         self.shared.sent_packets.load(Ordering::Relaxed)
     }
 
-    fn session_at(&self, now: LocalTime) -> SessionTime {
-        self.shared.session_at(now)
+    fn engine_rate_hz(&self) -> u32 {
+        self.shared.engine_rate_hz.load(Ordering::Relaxed)
     }
 
     fn peer(&self, peer: &PeerId) -> Option<Arc<Peer>> {
-        self.peers().get(peer).cloned()
-    }
-
-    fn peers(&self) -> MutexGuard<'_, BTreeMap<PeerId, Arc<Peer>>> {
-        lock(&self.shared.peers)
+        lock(&self.shared.peers).get(peer).cloned()
     }
 }
 
 impl Shared {
     fn session_at(&self, now: LocalTime) -> SessionTime {
-        let offset = self.session_offset_ns.load(Ordering::Relaxed);
+        let offset = self.session_offset_ns.load(Ordering::Acquire);
         SessionTime::from_nanos((now.as_nanos() as i64).saturating_add(offset))
     }
 
-    fn note_blocks(&self, peer: &Peer, blocks: &[transport::rtp::report::ReportBlock]) {
-        if blocks.is_empty() {
-            return;
+    fn moment(&self, now: LocalTime, peer: &Peer) -> Moment {
+        let epoch = peer.time_epoch.load(Ordering::Acquire);
+        // Read before the offset: a new offset may then be seen as of the old stretch, which is forgotten at the next
+        // look, and never an old offset as of the new one.
+        let steps = self.offset_steps.load(Ordering::Acquire);
+        let common = (!epoch.is_multiple_of(2)).then_some((epoch, steps));
+        Moment { local: now, session: self.session_at(now), common }
+    }
+
+    /// Brings a copy of the members' table up to date. If somebody else holds the table just now, the next call does it.
+    /// Returns whether there was something new.
+    fn follow_peers(&self, routes: &mut Routes) -> bool {
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation == routes.generation {
+            return false;
         }
-        let mut outgoing = lock(&peer.outgoing);
-        for block in blocks {
-            outgoing.handle_report(block);
+        let Some(peers) = try_lock(&self.peers) else { return false };
+        routes.peers.clone_from(&peers);
+        routes.generation = generation;
+        true
+    }
+}
+
+impl Peer {
+    fn new(id: PeerId, ours: StreamInfo, incoming: Incoming) -> Self {
+        Self {
+            id,
+            ours,
+            midi_ssrc: rand::random(),
+            incoming_due_ns: AtomicU64::new(0),
+            time_epoch: AtomicU64::new(0),
+            midi_acknowledged: AtomicU64::new(0),
+            source: Mutex::new(incoming.source().clone()),
+            report: Mutex::new(incoming.report(now())),
+            incoming: Mutex::new(incoming),
         }
+    }
+
+    fn with_incoming<T>(&self, work: impl FnOnce(&mut Incoming) -> T) -> T {
+        let mut incoming = lock(&self.incoming);
+        let result = work(&mut incoming);
+        self.incoming_due_ns.store(incoming.poll_deadline().as_nanos(), Ordering::Relaxed);
+        result
+    }
+
+    /// Changes where the member's sound goes.
+    fn rewire(&self, change: impl FnOnce(&mut Incoming)) {
+        let (source, report) = self.with_incoming(|incoming| {
+            change(incoming);
+            (incoming.source().clone(), incoming.report(now()))
+        });
+        *lock(&self.source) = source;
+        *lock(&self.report) = report;
+    }
+
+    /// Leaves a report for pages. One that is being read just now stays; the next comes soon.
+    fn show(&self, report: IncomingReport) {
+        if let Some(mut shown) = try_lock(&self.report) {
+            *shown = report;
+        }
+    }
+
+    /// Keeps what the media thread should know of how our streams arrive.
+    fn note_reports(&self, blocks: &[ReportBlock]) {
+        if let Some(block) = blocks.iter().find(|block| block.ssrc == self.midi_ssrc) {
+            self.midi_acknowledged.store(1 << 32 | u64::from(block.highest_sequence), Ordering::Relaxed);
+        }
+    }
+
+    /// What [`Self::note_reports`] kept since the last call.
+    fn take_midi_acknowledged(&self) -> Option<u32> {
+        if self.midi_acknowledged.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        Some(self.midi_acknowledged.swap(0, Ordering::Relaxed) as u32)
     }
 }
 
@@ -301,170 +417,18 @@ pub(crate) fn stream_format(info: &StreamInfo) -> Format {
     Format { codec, rate_hz: info.rate_hz, channels: info.channels }
 }
 
-/// What the media thread owns.
-struct Plane<D> {
-    shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
-    datagrams: D,
-    midi: Box<dyn MidiIo>,
-    local_instrument: Option<MidiWriter>,
-    capture: Option<OpenCapture>,
-    peers: Vec<Arc<Peer>>,
-    generation: u64,
-    next_observe_ns: u64,
-}
-
-struct OpenCapture {
-    capture: Capture,
-    packetiser: Packetiser,
-    pacer: Pacer,
-    /// Latest pair of stream position and capture time.
-    position: Option<(i64, HostTime)>,
-}
-
-impl<D: Datagrams> Plane<D> {
-    fn run(mut self) {
-        if let Err(error) = use_realtime_priority(PRIORITY) {
-            tracing::debug!(%error, "the media thread runs without realtime priority");
-        }
-        while !self.shared.stopping.load(Ordering::Relaxed) {
-            self.take_commands();
-            self.refresh_peers();
-            self.send_captured();
-            self.send_midi();
-            let timers = self.serve_timers();
-            let now = monotonic_ns();
-            let wake = match &self.capture {
-                Some(open) => open.pacer.next_look(now, timers),
-                None => timers,
-            };
-            sleep_until(wake);
-        }
-    }
-
-    fn take_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::LocalInstrument(writer) => self.local_instrument = Some(writer),
-                Command::Capture(capture) => match Packetiser::new(&capture.info, rand::random()) {
-                    Ok(packetiser) => {
-                        let period_ns = period_ns(capture.period_frames as usize, capture.rate_hz);
-                        self.capture = Some(OpenCapture {
-                            packetiser,
-                            pacer: Pacer::new(period_ns),
-                            position: None,
-                            capture: *capture,
-                        });
-                    }
-                    Err(error) => tracing::error!(%error, "this player's audio cannot be sent"),
-                },
-            }
-        }
-    }
-
-    fn refresh_peers(&mut self) {
-        let generation = self.shared.generation.load(Ordering::Acquire);
-        if generation != self.generation {
-            self.generation = generation;
-            self.peers = lock(&self.shared.peers).values().cloned().collect();
-            for event in lock(&self.shared.last_notes).drain(..) {
-                self.midi.send(event.due_ns, &event.message);
-            }
-        }
-    }
-
-    fn send_captured(&mut self) {
-        let Some(open) = self.capture.as_mut() else { return };
-        while let Some(block) = open.capture.tap.next_block() {
-            let frames = block.samples.len() / block.channels.max(1);
-            open.pacer.found(monotonic_ns(), block.host_time.0, period_ns(frames, open.capture.rate_hz));
-            open.position = Some((open.packetiser.heard_position(block.position_frames), block.host_time));
-            let (peers, datagrams, shared) = (&self.peers, &self.datagrams, &self.shared);
-            let mut send = |timestamp: i64, payload: &[u8]| {
-                for peer in peers {
-                    let mut outgoing = lock(&peer.outgoing);
-                    outgoing.push_audio(timestamp, payload);
-                    while let Some(datagram) = outgoing.poll_audio() {
-                        datagrams.send(&peer.id, datagram);
-                        shared.sent_packets.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            };
-            open.packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
-        }
-    }
-
-    fn send_midi(&mut self) {
-        while let Some((host_ns, message)) = self.midi.poll() {
-            let now = LocalTime::from_nanos(monotonic_ns());
-            let played = self.shared.session_at(LocalTime::from_nanos(host_ns));
-            if let (Some(instrument), [a, rest @ ..]) = (self.local_instrument.as_mut(), &message[..]) {
-                let data = [*a, rest.first().copied().unwrap_or(0), rest.get(1).copied().unwrap_or(0)];
-                if instrument.push(HostTime(now.as_nanos()), data).is_err() {
-                    tracing::debug!("the local instrument's queue is full");
-                }
-            }
-            for peer in &self.peers {
-                let mut outgoing = lock(&peer.outgoing);
-                outgoing.push_midi(played, &message);
-                while let Some(datagram) = outgoing.poll_midi(now, self.shared.session_at(now)) {
-                    self.datagrams.send(&peer.id, datagram);
-                }
-            }
-        }
-    }
-
-    /// Serves what is due and returns when something is due next, ns.
-    fn serve_timers(&mut self) -> u64 {
-        let now = LocalTime::from_nanos(monotonic_ns());
-        let session_now = self.shared.session_at(now);
-        let observe = now.as_nanos() >= self.next_observe_ns;
-        if observe {
-            self.next_observe_ns = now.as_nanos() + OBSERVE_NS;
-        }
-        let position =
-            self.capture.as_ref().and_then(|open| open.position).map(|(frames, captured)| {
-                (frames, self.shared.session_at(LocalTime::from_nanos(captured.0)))
-            });
-        let mut next = now.as_nanos() + TIMER_STEP_NS;
-        for peer in &self.peers {
-            let due_midi = {
-                let mut incoming = lock(&peer.incoming);
-                if observe || incoming.poll_deadline().is_some_and(|at| at <= now) {
-                    incoming.handle_deadline(now, session_now);
-                }
-                while let Some(datagram) = incoming.poll_clock(LocalTime::from_nanos(monotonic_ns())) {
-                    self.datagrams.send(&peer.id, datagram);
-                }
-                for at in incoming.poll_deadline().into_iter().chain([incoming.clock_deadline()]) {
-                    next = next.min(at.as_nanos());
-                }
-                incoming.take_due_midi()
-            };
-            for event in due_midi {
-                self.midi.send(event.due_ns, &event.message);
-            }
-            let mut outgoing = lock(&peer.outgoing);
-            if observe && let Some(octets) = self.datagrams.max_datagram(&peer.id) {
-                outgoing.set_max_datagram(octets);
-            }
-            while let Some(datagram) = outgoing.poll_midi(now, session_now) {
-                self.datagrams.send(&peer.id, datagram);
-            }
-            let report = outgoing.poll_report(now, position, || lock(&peer.incoming).report_blocks(now));
-            if let Some(datagram) = report {
-                self.datagrams.send(&peer.id, datagram);
-            }
-            next = next.min(outgoing.poll_deadline().as_nanos());
-        }
-        next.max(now.as_nanos() + 50_000)
-    }
-}
-
-fn period_ns(frames: usize, rate_hz: u32) -> u64 {
-    frames as u64 * 1_000_000_000 / u64::from(rate_hz.max(1))
+fn now() -> LocalTime {
+    LocalTime::from_nanos(monotonic_ns())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

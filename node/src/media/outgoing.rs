@@ -1,7 +1,7 @@
 //! What goes to one member: audio, MIDI and reports.
 //!
 //! Each member gets its own numbering and its own packet size, because paths differ; the audio is encoded
-//! once for all of them.
+//! once for all of them. All of it belongs to the media thread.
 
 use std::time::Duration;
 
@@ -29,33 +29,37 @@ pub struct Outgoing {
     info: StreamInfo,
     audio: StreamSender,
     midi: MidiSender,
+    max_datagram: usize,
     next_report: LocalTime,
 }
 
 impl Outgoing {
-    /// A sender that begins at random sequence numbers drawn from `seed`.
-    pub fn new(info: StreamInfo, seed: u32, now: LocalTime) -> Self {
+    /// A sender that begins at random sequence numbers drawn from `seed`. `midi_ssrc` names the MIDI stream, which
+    /// outlives changes of the audio stream: a device that reopens must not look like a keyboard that is new.
+    pub fn new(info: StreamInfo, midi_ssrc: u32, seed: u32, now: LocalTime) -> Self {
         let [a, b, c, d] = seed.to_be_bytes();
         Self {
             info,
-            audio: audio_sender(info, u16::from_be_bytes([a, b])),
+            audio: audio_sender(info, u16::from_be_bytes([a, b]), SAFE_DATAGRAM),
             midi: MidiSender::new(MidiSenderConfig {
-                ssrc: midi_ssrc(info.ssrc),
+                ssrc: midi_ssrc,
                 first_sequence: u16::from_be_bytes([c, d]),
                 max_datagram: SAFE_DATAGRAM,
             }),
+            max_datagram: SAFE_DATAGRAM,
             next_report: now,
         }
     }
 
-    /// Our own stream has another format from now on.
+    /// Our own audio is another stream from now on.
     pub fn change_stream(&mut self, info: StreamInfo, seed: u32) {
         self.info = info;
-        self.audio = audio_sender(info, seed as u16);
+        self.audio = audio_sender(info, seed as u16, self.max_datagram);
     }
 
     /// The largest datagram the path takes now, octets.
     pub fn set_max_datagram(&mut self, octets: usize) {
+        self.max_datagram = octets;
         self.audio.set_max_datagram(octets);
         self.midi.set_max_datagram(octets);
     }
@@ -85,26 +89,25 @@ impl Outgoing {
         self.midi.poll_transmit(now, session_now)
     }
 
-    /// The member tells what it has received of our streams.
-    pub fn handle_report(&mut self, block: &ReportBlock) {
-        if block.ssrc == midi_ssrc(self.info.ssrc) {
-            self.midi.handle_acknowledged(block.highest_sequence);
-        }
+    /// The member tells the highest number it has received of our MIDI stream.
+    pub fn handle_midi_acknowledged(&mut self, highest_sequence: u32) {
+        self.midi.handle_acknowledged(highest_sequence);
     }
 
-    /// The reports datagram, when one is due: our timeline at `position` (frames, captured at `captured`), and
-    /// what we received of the member.
-    pub fn poll_report(
+    /// Whether [`Self::report`] should be called.
+    pub fn report_is_due(&self, now: LocalTime) -> bool {
+        now >= self.next_report
+    }
+
+    /// The reports datagram: our timeline at `position` (frames, captured at `captured`), and `blocks` about what we
+    /// received of the member.
+    pub fn report(
         &mut self,
         now: LocalTime,
         position: Option<(i64, SessionTime)>,
-        blocks: impl FnOnce() -> Vec<ReportBlock>,
-    ) -> Option<Bytes> {
-        if now < self.next_report {
-            return None;
-        }
+        blocks: Vec<ReportBlock>,
+    ) -> Bytes {
         self.next_report = now + REPORT_INTERVAL;
-        let blocks = blocks();
         let report = match position {
             Some((frames, captured)) => {
                 let mut sender = self.audio.sender_report(captured, frames);
@@ -113,7 +116,7 @@ impl Outgoing {
             }
             None => Report::Receiver(ReceiverReport { ssrc: self.info.ssrc, blocks }),
         };
-        Some(report::encode(&[report]))
+        report::encode(&[report])
     }
 
     /// When something is next due without new audio.
@@ -122,17 +125,12 @@ impl Outgoing {
     }
 }
 
-/// The SSRC of the MIDI stream beside the audio stream `ssrc`.
-pub fn midi_ssrc(ssrc: u32) -> u32 {
-    ssrc.wrapping_add(1)
-}
-
-fn audio_sender(info: StreamInfo, first_sequence: u16) -> StreamSender {
+fn audio_sender(info: StreamInfo, first_sequence: u16, max_datagram: usize) -> StreamSender {
     StreamSender::new(StreamSenderConfig {
         ssrc: info.ssrc,
         first_sequence,
         format: stream_format(&info),
-        max_datagram: SAFE_DATAGRAM,
+        max_datagram,
         redundancy: 0,
     })
 }

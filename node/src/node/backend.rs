@@ -297,24 +297,20 @@ impl NodeBackend {
 }
 
 fn audio(report: &IncomingReport) -> PeerAudio {
-    let rate = f64::from(report.info.rate_hz);
-    let engine = report.source.counters();
-    let packet_frames = u64::from(report.info.packet_frames.max(1));
-    let concealed = engine.concealed_frames + report.packets.concealed_frames;
-    let played = engine.received_frames + engine.concealed_frames;
+    let totals = report.totals;
     PeerAudio {
         codec: report.info.codec.to_string(),
         frame_frames: u32::from(report.info.packet_frames),
-        playout_delay_ms: f64::from(report.source.delay_frames()) / rate * 1e3,
+        playout_delay_ms: report.playout_delay.as_secs_f64() * 1e3,
         one_way_ms: report.one_way_ns.map(|ns| ns as f64 / 1e6),
-        jitter_ms: report.packets.jitter.as_secs_f64() * 1e3,
-        received: report.packets.received,
-        lost: report.packets.lost,
-        late: report.packets.late + engine.late_frames.div_ceil(packet_frames),
-        concealed_frames: concealed,
-        recovered: report.packets.recovered,
-        concealed_ratio: if played == 0 { 0.0 } else { concealed as f64 / played as f64 },
-        buffer_resets: engine.buffer_resets,
+        jitter_ms: report.jitter.as_secs_f64() * 1e3,
+        received: totals.received,
+        lost: totals.lost,
+        late: totals.late,
+        concealed_frames: totals.concealed_frames,
+        recovered: totals.recovered,
+        concealed_ratio: totals.concealed_ratio(),
+        buffer_resets: totals.buffer_resets,
     }
 }
 

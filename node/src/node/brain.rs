@@ -478,6 +478,7 @@ impl Brain {
             let mut session = lock(&inner.session);
             let members: Vec<PeerId> = session.members().map(|(peer, _)| *peer).collect();
             for peer in members {
+                inner.media.set_time_shared(&peer, session.shares_time(&peer));
                 if let Some(offset) = inner.media.clock_offset_ns(&peer) {
                     session.handle_clock(now, &peer, offset);
                 }
@@ -555,7 +556,7 @@ impl Brain {
         let peers: Vec<PeerId> = lock(&self.inner.session).members().map(|(peer, _)| *peer).collect();
         let meters = peers
             .into_iter()
-            .filter_map(|peer| Some((peer, self.inner.media.report(&peer)?.source.meter())))
+            .filter_map(|peer| Some((peer, self.inner.media.meter(&peer)?)))
             .collect();
         lock(&self.inner.levels).update(stats.input_meter(), stats.output_meter(), meters);
     }

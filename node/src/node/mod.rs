@@ -225,8 +225,7 @@ impl Node {
         let receive = media.media.clone();
         let answer = table.clone();
         table.set_receiver(Arc::new(move |peer, datagram| {
-            receive.handle_datagram(&peer, &datagram);
-            while let Some(reply) = receive.poll_clock(&peer) {
+            if let Some(reply) = receive.handle_datagram(&peer, &datagram) {
                 media::Datagrams::send(&answer, &peer, reply);
             }
         }));

@@ -1,0 +1,473 @@
+//! The media plane between two bandmates, without threads: Bob's side is played by the transport's own cores.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, mpsc::channel},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use engine::{Config, Engine, Handle, HostTime, SourceConfig, SourceId, engine};
+use transport::{
+    PeerId,
+    clock::Clock,
+    datagram::{Kind, classify},
+    rtp::{
+        Header, StreamSender, StreamSenderConfig,
+        midi::{MidiSender, MidiSenderConfig},
+        payload_type, report,
+    },
+    time::{LocalTime, SessionTime},
+};
+
+use super::{
+    Capture, Datagrams, Incoming, Media, MidiIo, Moment, Plane, Reaction, lock, now, plane, stream_format,
+};
+use crate::{
+    codec::{Codec, Encoder, EncoderConfig, OpusMode},
+    session::message::StreamInfo,
+};
+
+const MS: u64 = 1_000_000;
+/// Bob's MIDI and audio streams.
+const BOB: u32 = 7;
+const BOB_MIDI: u32 = 1_000;
+
+fn stream(ssrc: u32, codec: Codec) -> StreamInfo {
+    let packet_frames = if codec == Codec::Opus { 120 } else { 128 };
+    StreamInfo { ssrc, codec, rate_hz: 48_000, channels: 1, packet_frames }
+}
+
+/// Alice's node as far as Bob's media goes: an engine, and what comes in from him.
+struct Alice {
+    engine: Engine,
+    handle: Handle,
+    incoming: Incoming,
+    host_ns: u64,
+    common: Option<(u64, u64)>,
+    /// Alice's session time minus host time, ns.
+    session_offset_ns: i64,
+}
+
+impl Alice {
+    fn listening_to(info: StreamInfo, start_delay_frames: u32) -> Self {
+        let (engine, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+        let writer = plug(&mut handle, info, start_delay_frames);
+        let incoming = Incoming::new(info, writer, None, 48_000, Clock::new(1));
+        Self { engine, handle, incoming, host_ns: 1_000 * MS, common: Some((1, 0)), session_offset_ns: 0 }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            local: LocalTime::from_nanos(self.host_ns),
+            session: SessionTime::from_nanos(self.host_ns as i64 + self.session_offset_ns),
+            common: self.common,
+        }
+    }
+
+    fn hear(&mut self, datagram: &Bytes) -> Reaction {
+        self.incoming.handle_datagram(self.moment(), datagram)
+    }
+
+    /// One callback of 120 frames, 2.5 ms later.
+    fn play(&mut self) {
+        self.host_ns += 5 * MS / 2;
+        self.engine.process(&[0.0; 120], &mut [0.0; 240], HostTime(self.host_ns));
+        self.incoming.handle_deadline(self.moment());
+    }
+
+    fn one_way_ms(&mut self) -> Option<i64> {
+        self.incoming.observe(self.moment());
+        self.incoming.report(self.moment().local).one_way_ns.map(|ns| (ns as f64 / 1e6).round() as i64)
+    }
+}
+
+fn plug(handle: &mut Handle, info: StreamInfo, start_delay_frames: u32) -> engine::SourceWriter {
+    let config = SourceConfig { start_delay_frames, ..SourceConfig::new(info.rate_hz, 1) };
+    let (writer, source) = handle.source(config).unwrap();
+    handle.send(engine::Command::AddSource(SourceId(1), source)).unwrap();
+    writer
+}
+
+/// Bob's audio, a packet of 120 frames at a time.
+struct Bob {
+    sender: StreamSender,
+    encoder: Encoder,
+    codec: Codec,
+    sent: i64,
+}
+
+impl Bob {
+    fn sending(info: StreamInfo) -> Self {
+        let sender = StreamSender::new(StreamSenderConfig {
+            ssrc: info.ssrc,
+            first_sequence: 1,
+            format: stream_format(&info),
+            max_datagram: 1_150,
+            redundancy: 0,
+        });
+        let encoder = Encoder::new(EncoderConfig {
+            codec: info.codec,
+            rate_hz: info.rate_hz,
+            channels: 1,
+            bitrate_bps: 128_000,
+            opus_mode: OpusMode::LowDelay,
+        });
+        Self { sender, encoder: encoder.unwrap(), codec: info.codec, sent: 0 }
+    }
+
+    fn packet(&mut self) -> Bytes {
+        let mut payload = vec![0; self.codec.payload_bytes(120, 1)];
+        let octets = self.encoder.encode(&[0.1; 120], &mut payload).unwrap();
+        self.sender.push(self.sent * 120, &payload[..octets]).unwrap();
+        self.sent += 1;
+        self.sender.poll_transmit().unwrap()
+    }
+
+    /// His report says that what he sends next was captured at `captured_ns` of his session time.
+    fn report(&self, captured_ns: i64) -> Bytes {
+        let report = self.sender.sender_report(SessionTime::from_nanos(captured_ns), self.sent * 120);
+        report::encode(&[report::Report::Sender(report)])
+    }
+}
+
+#[test]
+fn mouth_to_ear_is_measured_only_on_common_time() {
+    let info = stream(BOB, Codec::Pcm16);
+    let (mut alice, mut bob) = (Alice::listening_to(info, 0), Bob::sending(info));
+    let mut jam = |alice: &mut Alice, bob_ahead_ns: i64| {
+        for index in 0..40 {
+            if index % 10 == 1 {
+                // Captured 30 ms ago by Alice's clock.
+                let captured = alice.host_ns as i64 - 30 * MS as i64 + bob_ahead_ns;
+                let report = bob.report(captured);
+                alice.hear(&report);
+            }
+            let packet = bob.packet();
+            alice.hear(&packet);
+            alice.play();
+            alice.incoming.observe(alice.moment());
+        }
+    };
+    alice.common = None;
+    jam(&mut alice, 1_234_567_890_123);
+    assert_eq!(alice.one_way_ms(), None, "his time means nothing here yet");
+
+    alice.common = Some((1, 0));
+    assert_eq!(alice.one_way_ms(), None, "what he said before neither");
+    jam(&mut alice, 0);
+    let measured = alice.one_way_ms().unwrap();
+    assert!((30..=40).contains(&measured), "{measured} ms");
+
+    let step_ns = 5_000 * MS as i64;
+    alice.common = Some((1, 1));
+    alice.session_offset_ns += step_ns;
+    assert_eq!(alice.one_way_ms(), None);
+    jam(&mut alice, step_ns);
+    assert_eq!(alice.one_way_ms(), Some(measured));
+}
+
+#[test]
+fn the_end_of_a_note_never_overtakes_its_beginning() {
+    let mut alice = Alice::listening_to(stream(BOB, Codec::Pcm16), 0);
+    let mut keys =
+        MidiSender::new(MidiSenderConfig { ssrc: BOB_MIDI, first_sequence: 1, max_datagram: 1_150 });
+    let mut press = |alice: &mut Alice, played_ms: i64, message: [u8; 3]| {
+        let moment = alice.moment();
+        let played = moment.session.offset_by(played_ms * MS as i64);
+        keys.push(played, &message).unwrap();
+        let packet = keys.poll_transmit(moment.local, moment.session).unwrap();
+        alice.hear(&packet);
+    };
+    press(&mut alice, 200, [0x90, 60, 100]);
+    alice.host_ns += 10 * MS;
+    press(&mut alice, 0, [0x80, 60, 64]);
+    alice.common = None;
+    alice.host_ns += 10 * MS;
+    press(&mut alice, 0, [0x90, 61, 100]);
+    let due: Vec<(u64, u8)> =
+        alice.incoming.take_due_midi().iter().map(|event| (event.due_ns, event.message[0])).collect();
+    assert_eq!(due.iter().map(|(_, status)| *status).collect::<Vec<_>>(), [0x90, 0x80, 0x90]);
+    assert!(due.is_sorted_by_key(|(due_ns, _)| *due_ns), "{due:?}");
+}
+
+#[test]
+fn waiting_midi_calls_for_the_media_thread_at_once() {
+    let mut alice = Alice::listening_to(stream(BOB, Codec::Pcm16), 0);
+    while alice.incoming.poll_clock(alice.moment().local).is_some() {}
+    assert!(alice.incoming.poll_deadline() > alice.moment().local);
+    let mut keys =
+        MidiSender::new(MidiSenderConfig { ssrc: BOB_MIDI, first_sequence: 1, max_datagram: 1_150 });
+    let moment = alice.moment();
+    keys.push(moment.session, &[0x90, 60, 100]).unwrap();
+    alice.hear(&keys.poll_transmit(moment.local, moment.session).unwrap());
+    assert!(alice.incoming.poll_deadline() <= moment.local);
+    assert_eq!(alice.incoming.take_due_midi().len(), 1);
+    assert!(alice.incoming.poll_deadline() > moment.local);
+}
+
+#[test]
+fn after_a_member_has_left_nothing_begins_to_sound() {
+    let mut alice = Alice::listening_to(stream(BOB, Codec::Pcm16), 0);
+    let mut keys =
+        MidiSender::new(MidiSenderConfig { ssrc: BOB_MIDI, first_sequence: 1, max_datagram: 1_150 });
+    let moment = alice.moment();
+    for note in [60, 61] {
+        keys.push(moment.session, &[0x90, note, 100]).unwrap();
+        let packet = keys.poll_transmit(moment.local, moment.session).unwrap();
+        alice.hear(&packet);
+        alice.incoming.release(moment);
+    }
+    let messages: Vec<Vec<u8>> =
+        alice.incoming.take_due_midi().into_iter().map(|event| event.message).collect();
+    assert_eq!(messages, [vec![0x90, 60, 100], vec![0x80, 60, 64]]);
+}
+
+#[test]
+fn opus_waits_for_a_lost_packet_as_long_as_the_engine_has_time() {
+    let info = stream(BOB, Codec::Opus);
+    // The engine plays Bob 100 ms after he comes.
+    let (mut alice, mut bob) = (Alice::listening_to(info, 4_800), Bob::sending(info));
+    for _ in 0..400 {
+        let packet = bob.packet();
+        alice.hear(&packet);
+        alice.play();
+        alice.incoming.observe(alice.moment());
+    }
+    let concealed = |alice: &Alice| alice.incoming.report(alice.moment().local).totals.concealed_frames;
+    let delay = alice.incoming.report(alice.moment().local).playout_delay;
+    assert!(delay > Duration::from_millis(50), "{delay:?}");
+    let before = concealed(&alice);
+    drop(bob.packet());
+    for _ in 0..16 {
+        let packet = bob.packet();
+        alice.hear(&packet);
+        alice.play();
+        alice.incoming.observe(alice.moment());
+    }
+    assert_eq!(concealed(&alice), before, "it may still come");
+    for _ in 0..60 {
+        let packet = bob.packet();
+        alice.hear(&packet);
+        alice.play();
+        alice.incoming.observe(alice.moment());
+    }
+    assert!(concealed(&alice) >= before + 120);
+}
+
+#[test]
+fn counters_go_on_over_a_new_engine_and_a_new_stream() {
+    let info = stream(BOB, Codec::Pcm16);
+    let (mut alice, mut bob) = (Alice::listening_to(info, 0), Bob::sending(info));
+    for index in 0..200 {
+        let packet = bob.packet();
+        if index % 10 != 3 {
+            alice.hear(&packet);
+        }
+        alice.play();
+    }
+    let now = alice.moment().local;
+    let before = alice.incoming.report(now).totals;
+    assert!(before.concealed_frames > 0 && before.concealed_ratio() > 0.0);
+    assert_eq!((before.received, before.lost), (180, 20));
+
+    let writer = plug(&mut alice.handle, info, 0);
+    alice.incoming.refit(writer, None, 96_000);
+    assert_eq!(alice.incoming.report(now).totals, before);
+
+    let writer = plug(&mut alice.handle, info, 0);
+    alice.incoming.change_stream(stream(BOB + 1, Codec::Pcm24), writer, None, 96_000);
+    assert_eq!(alice.incoming.report(now).totals, before);
+}
+
+#[test]
+fn a_straggler_of_the_stream_before_does_not_end_the_announced_one() {
+    let (old, new) = (stream(BOB, Codec::Pcm16), stream(BOB + 1, Codec::Pcm16));
+    let (mut alice, mut before, mut after) =
+        (Alice::listening_to(old, 0), Bob::sending(old), Bob::sending(new));
+    alice.hear(&before.packet());
+    let writer = plug(&mut alice.handle, new, 0);
+    alice.incoming.change_stream(new, writer, None, 48_000);
+    alice.hear(&before.packet());
+    alice.hear(&after.packet());
+    alice.hear(&after.packet());
+    let report = alice.incoming.report(alice.moment().local);
+    assert_eq!((report.totals.received, report.counters.refused), (3, 1));
+}
+
+/// Where the media plane's datagrams go: into a list.
+#[derive(Clone, Default)]
+struct Wire(Arc<Mutex<Vec<Bytes>>>);
+
+impl Datagrams for Wire {
+    fn send(&self, _peer: &PeerId, datagram: Bytes) {
+        lock(&self.0).push(datagram);
+    }
+
+    fn max_datagram(&self, _peer: &PeerId) -> Option<usize> {
+        Some(1_200)
+    }
+}
+
+impl Wire {
+    /// Payload type, SSRC and payload length of the RTP packets sent since the last call.
+    fn packets(&self) -> Vec<(u8, u32, usize)> {
+        let datagrams: Vec<Bytes> = lock(&self.0).drain(..).collect();
+        let rtp = datagrams.iter().filter(|datagram| classify(datagram) == Some(Kind::Rtp));
+        rtp.map(|datagram| {
+            let (header, payload) = Header::parse(datagram).unwrap();
+            (header.payload_type, header.ssrc, payload.len())
+        })
+        .collect()
+    }
+}
+
+/// Alice's MIDI ports.
+#[derive(Clone, Default)]
+struct Ports {
+    played: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl MidiIo for Ports {
+    fn poll(&mut self) -> Option<(u64, Vec<u8>)> {
+        lock(&self.played).pop_front().map(|message| (now().as_nanos(), message))
+    }
+
+    fn send(&mut self, _due_ns: u64, message: &[u8]) {
+        lock(&self.heard).push(message.to_vec());
+    }
+}
+
+/// A whole media plane with Bob as its only member.
+struct Node {
+    media: Media,
+    plane: Plane<Wire>,
+    wire: Wire,
+    ports: Ports,
+    bob: PeerId,
+}
+
+impl Node {
+    fn with_bob() -> Self {
+        let (wire, ports) = (Wire::default(), Ports::default());
+        let (media, plane) = plane(wire.clone(), Box::new(ports.clone()), 1);
+        let (_, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+        let bob = PeerId::random();
+        let info = stream(BOB, Codec::Pcm16);
+        media.add_peer(bob, info, stream(1, Codec::Pcm16), plug(&mut handle, info, 0), None);
+        Self { media, plane, wire, ports, bob }
+    }
+
+    /// Opens a device that sends as `info`.
+    fn open(&self, info: StreamInfo) -> Engine {
+        let (engine, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+        let tap = handle.take_capture().unwrap();
+        self.media.set_capture(Capture { tap, info, rate_hz: 48_000, period_frames: 128 });
+        engine
+    }
+}
+
+fn record(engine: &mut Engine) {
+    engine.process(&[0.1; 128], &mut [0.0; 256], HostTime(now().as_nanos()));
+}
+
+#[test]
+fn no_block_of_one_stream_leaves_under_the_name_of_another() {
+    let mut node = Node::with_bob();
+    let mut first = node.open(stream(1, Codec::Pcm16));
+    node.plane.look();
+    record(&mut first);
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM16, 1, 256)]);
+
+    // The device is replaced while a block waits: announced, and not yet taken by the media thread.
+    record(&mut first);
+    let mut second = node.open(stream(2, Codec::Pcm24));
+    record(&mut second);
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM24, 2, 384)]);
+}
+
+#[test]
+fn a_keyboard_stays_the_same_when_the_device_reopens() {
+    let mut node = Node::with_bob();
+    let mut names = Vec::new();
+    for ssrc in [1, 2] {
+        node.open(stream(ssrc, Codec::Pcm16));
+        lock(&node.ports.played).push_back(vec![0x90, 60, 100]);
+        node.plane.look();
+        let packets = node.wire.packets();
+        names.extend(
+            packets.iter().filter(|(kind, ..)| *kind == payload_type::MIDI).map(|(_, ssrc, _)| *ssrc),
+        );
+    }
+    assert!(names.len() >= 2 && names.iter().all(|name| *name == names[0]), "{names:?}");
+    assert!(![1, 2].contains(&names[0]));
+}
+
+#[test]
+fn a_clock_request_is_answered_and_nothing_else() {
+    let node = Node::with_bob();
+    let mut clock = Clock::new(2);
+    let request = clock.poll_transmit(now()).unwrap();
+    let answer = node.media.handle_datagram(&node.bob, &request).unwrap();
+    clock.handle_packet(now(), &answer).unwrap();
+    assert_eq!(clock.statistics().answered, 1);
+    let mut bob = Bob::sending(stream(BOB, Codec::Pcm16));
+    assert_eq!(node.media.handle_datagram(&node.bob, &bob.packet()), None);
+    assert_eq!(node.media.handle_datagram(&PeerId::random(), &request), None, "a stranger gets nothing");
+}
+
+#[test]
+fn a_page_can_read_while_a_packet_is_being_handled() {
+    let mut node = Node::with_bob();
+    node.plane.look();
+    let (media, bob) = (node.media.clone(), node.bob);
+    let peer = media.peer(&bob).unwrap();
+    let handling = lock(&peer.incoming);
+    let (tell, told) = channel();
+    let page = std::thread::spawn(move || {
+        let read = (media.report(&bob).is_some(), media.meter(&bob).is_some(), media.clock_offset_ns(&bob));
+        tell.send(read).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok((true, true, None)));
+    drop(handling);
+    page.join().unwrap();
+}
+
+#[test]
+fn common_time_ends_with_a_step_and_survives_steering() {
+    let node = Node::with_bob();
+    let peer = node.media.peer(&node.bob).unwrap();
+    let common = || node.media.shared.moment(now(), &peer).common;
+    node.media.set_session_offset(-1_000 * MS as i64);
+    assert_eq!(common(), None);
+    node.media.set_time_shared(&node.bob, true);
+    let first = common();
+    assert!(first.is_some());
+    node.media.set_time_shared(&node.bob, true);
+    node.media.set_session_offset(-999 * MS as i64);
+    assert_eq!(common(), first, "steered by a millisecond");
+    node.media.set_session_offset(0);
+    assert!(common().is_some_and(|now| Some(now) != first), "stepped");
+    node.media.set_time_shared(&node.bob, false);
+    assert_eq!(common(), None);
+}
+
+#[test]
+fn the_notes_of_a_member_that_left_are_released_at_the_output() {
+    let mut node = Node::with_bob();
+    node.plane.look();
+    let mut keys =
+        MidiSender::new(MidiSenderConfig { ssrc: BOB_MIDI, first_sequence: 1, max_datagram: 1_150 });
+    let session_now = SessionTime::from_nanos(now().as_nanos() as i64);
+    keys.push(session_now, &[0x90, 60, 100]).unwrap();
+    let packet = keys.poll_transmit(now(), session_now).unwrap();
+    assert_eq!(node.media.handle_datagram(&node.bob, &packet), None);
+    node.plane.look();
+    assert_eq!(*lock(&node.ports.heard), [[0x90, 60, 100]]);
+    node.media.remove_peer(&node.bob);
+    node.plane.look();
+    assert_eq!(*lock(&node.ports.heard), [[0x90, 60, 100], [0x80, 60, 64]]);
+}

@@ -85,8 +85,10 @@ fn main() {
     });
     for line in std::io::stdin().lines() {
         let line = line.expect("read stdin");
-        let bytes: Vec<u8> =
-            line.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("a hexadecimal byte")).collect();
+        let bytes: Vec<u8> = line
+            .split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16).expect("a hexadecimal byte"))
+            .collect();
         let mut message = [0; MAX_BYTES];
         message[..bytes.len()].copy_from_slice(&bytes);
         press.send((message, bytes.len())).expect("the player runs");

@@ -113,7 +113,10 @@ fn witness(processor: usize, now_at: &AtomicI64, stumble: &SyncSender<i64>) {
     sched_setaffinity(Pid::from_raw(0), &processors).expect("stay on one processor");
     let thread = gettid().to_string();
     let raised = Command::new("chrt").args(["--fifo", "--pid", WITNESS_PRIORITY, &thread]).status();
-    assert!(raised.is_ok_and(|status| status.success()), "no realtime priority for the witness; run it as root");
+    assert!(
+        raised.is_ok_and(|status| status.success()),
+        "no realtime priority for the witness; run it as root"
+    );
     loop {
         let began = Instant::now();
         std::thread::sleep(WITNESS_SLEEP);

@@ -304,7 +304,8 @@ impl Process {
 /// that makes no sense, the cycle begins now.
 fn cycle_start_ns(client: &Client, scope: &ProcessScope) -> u64 {
     let now_ns = monotonic_ns();
-    let since_us = scope.cycle_times().ok().map(|times| client.time().wrapping_sub(times.current_usecs).cast_signed());
+    let since_us =
+        scope.cycle_times().ok().map(|times| client.time().wrapping_sub(times.current_usecs).cast_signed());
     match since_us {
         Some(since_us) if since_us.unsigned_abs() < MAX_CYCLE_AGE_US => {
             now_ns.saturating_add_signed(-since_us * 1_000)

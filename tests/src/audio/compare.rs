@@ -24,6 +24,9 @@ const FOUND: f32 = 0.2;
 const SEARCH_STRIDE: usize = 4;
 /// Frames of a window in which sound is there or lost.
 const WINDOW: usize = 120;
+/// By how much sound may be played fast or slow while a delay changes. Over a block that is more than a frame, and
+/// noise shifted by a frame is another noise, so a block is also looked for as it sounds then.
+const STRETCHES: [f64; 2] = [1.0 + 1.0 / 512.0, 1.0 - 1.0 / 512.0];
 /// How far, in frames, one window's lag may be from the one before: 0.8 %, a seventh of a semitone.
 const BEND: isize = 1;
 /// A window is followed if what was sent explains this share of its energy. Chance explains three taps' share of
@@ -91,8 +94,10 @@ impl fmt::Display for Delivery {
 pub fn compare(sent: &[f32], heard: &[f32]) -> Option<Delivery> {
     let blocks = sent.len() / BLOCK;
     let search = Search::new(heard);
-    let anchor =
-        (0..blocks).step_by(SEARCH_STRIDE).find_map(|i| Some((i, search.anywhere(block(sent, i))?)))?;
+    let find = |how: &dyn Fn(&[f32]) -> Option<isize>| {
+        (0..blocks).step_by(SEARCH_STRIDE).find_map(|i| Some((i, how(block(sent, i))?)))
+    };
+    let anchor = find(&|block| search.anywhere(block)).or_else(|| find(&|block| search.stretched(block)))?;
     let mut lags: Vec<Option<isize>> = vec![None; blocks];
     lags[anchor.0] = Some(anchor.1 - start(anchor.0));
     track(&mut lags, anchor.0..blocks, sent, heard);
@@ -125,8 +130,9 @@ fn start(i: usize) -> isize {
 fn find_near(block: &[f32], heard: &[f32], expected: isize) -> Option<isize> {
     let from = usize::try_from(expected - NEAR.cast_signed()).unwrap_or(0);
     let to = usize::try_from(expected + (BLOCK + NEAR).cast_signed()).unwrap_or(0).min(heard.len());
-    let at = Search::new(heard.get(from..to)?).anywhere(block)?;
-    Some((from).cast_signed() + at)
+    let search = Search::new(heard.get(from..to)?);
+    let at = search.anywhere(block).or_else(|| search.stretched(block))?;
+    Some(from.cast_signed() + at)
 }
 
 /// Cross-correlation with one recording, whose spectrum is kept.
@@ -162,6 +168,28 @@ impl<'a> Search<'a> {
         let scale = (energy(block) * energy(&self.heard[best..best + block.len()])).sqrt();
         (peak > FOUND * scale && scale > 1e-9).then_some(best.cast_signed())
     }
+}
+
+impl Search<'_> {
+    /// The same for a block that was played a little fast or slow.
+    fn stretched(&self, block: &[f32]) -> Option<isize> {
+        STRETCHES.iter().find_map(|stretch| self.anywhere(&played_at(*stretch, block)))
+    }
+}
+
+/// `block` as it sounds when played at `speed`, by straight lines between its samples.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positions are small and positive"
+)]
+fn played_at(speed: f64, block: &[f32]) -> Vec<f32> {
+    let sample = |at: usize| block.get(at).copied().unwrap_or(0.0);
+    let between = |at: f64| {
+        let (whole, part) = (at.floor() as usize, at.fract() as f32);
+        sample(whole) * (1.0 - part) + sample(whole + 1) * part
+    };
+    (0..block.len()).map(|i| between(i as f64 * speed)).collect()
 }
 
 fn transformed(samples: &[f32], size: usize) -> Vec<Complex<f32>> {
@@ -343,6 +371,17 @@ mod tests {
         });
         assert_eq!([delivery.lag_frames[0], delivery.lag_frames[2]], [720.0, 960.0]);
         assert_eq!(delivery.lost_ratio, 0.0, "{delivery}");
+    }
+
+    #[test]
+    fn a_recording_that_ends_while_the_delay_shrinks_is_heard_to_its_end() {
+        let delivery = through(|i, sent| {
+            let lag = 960.0 - (i.saturating_sub(60_000) as f32) / 512.0;
+            let (whole, part) = (lag.floor() as usize, lag.fract());
+            sample(sent, i, whole) * (1.0 - part) + sample(sent, i, whole + 1) * part
+        });
+        assert!(delivery.span_frames[1] > frames(4.0) - 2 * BLOCK, "{delivery}, {:?}", delivery.span_frames);
+        assert!(delivery.lost_ratio < 0.001, "{delivery}");
     }
 
     #[test]

@@ -168,7 +168,15 @@ pub fn start(
     let summary = Arc::new(Mutex::new(summarise(&project)));
     let handle =
         Handle { requests, summary: summary.clone(), waiting: Arc::default(), stopping: Arc::default() };
-    let actor = Actor { handle: handle.clone(), project, committer, summary, events, waiting: BTreeMap::new(), answers: vec![] };
+    let actor = Actor {
+        handle: handle.clone(),
+        project,
+        committer,
+        summary,
+        events,
+        waiting: BTreeMap::new(),
+        answers: vec![],
+    };
     let thread = std::thread::Builder::new().name("project".into()).spawn(move || actor.run(queue))?;
     Ok((Running { handle, thread }, notes))
 }
@@ -218,7 +226,9 @@ impl Handle {
     /// A member is here.
     pub fn connected(&self, peer: PeerKey) {
         if self.request(Request::Connected(peer)).is_err() {
-            tracing::error!("the project thread is too busy to take a member in; it will not sync until it reconnects");
+            tracing::error!(
+                "the project thread is too busy to take a member in; it will not sync until it reconnects"
+            );
         }
     }
 

@@ -5,6 +5,9 @@ use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
 
 /// Long enough for five to start on a slow machine, one to die, and come back.
 const SET_S: f64 = 40.0;
+/// Four seconds of packets of 128 frames: longer than a delay takes to shrink by a period, in which noise that is
+/// played fast by a hair would not be recognised.
+const PACKETS_FOR_A_WHILE: f64 = 1_500.0;
 /// A hole an audience hears; what concealment covers is shorter.
 const AUDIBLE_GAP_MS: f64 = 60.0;
 
@@ -66,6 +69,11 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
     assert_eq!(number(&band[4].project("/transport"), "/tempo_bpm"), 97.0);
     eprintln!("Eve audible {audio_back:?} after her restart, {back:?} after ready");
     assert!(audio_back < seconds(2), "{audio_back:?}");
+
+    // So that the recordings hold enough of her to be found.
+    eventually(seconds(15), "Bob has heard her play for a while", || {
+        received_of_eve(&band[1], &id) > PACKETS_FOR_A_WHILE
+    });
 
     for node in &mut band {
         assert_eq!(node.stop().0, 0);

@@ -285,7 +285,8 @@ mod tests {
     fn each_session_has_a_project_of_its_own_inside_the_directory() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        let files = ["jam", "demo", "../../etc/passwd", "\u{202e}x", "demo "].map(|name| data.project_file(name));
+        let files =
+            ["jam", "demo", "../../etc/passwd", "\u{202e}x", "demo "].map(|name| data.project_file(name));
         assert_eq!(files[0], data.path().join("project.redb"));
         for (at, file) in files.iter().enumerate() {
             assert_eq!(file.parent(), Some(data.path()));

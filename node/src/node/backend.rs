@@ -328,7 +328,9 @@ fn project_command(command: &Command) -> crdt::Command {
 }
 
 fn no_time_signature(text: &str) -> BackendError {
-    BackendError::Invalid(format!("{text:?} is no time signature of this version; give 1/4 to 16/4, such as 3/4"))
+    BackendError::Invalid(format!(
+        "{text:?} is no time signature of this version; give 1/4 to 16/4, such as 3/4"
+    ))
 }
 
 impl From<Unavailable> for BackendError {

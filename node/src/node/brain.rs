@@ -453,7 +453,8 @@ impl Brain {
             project::Event::Send { .. } => {}
             project::Event::Changed(addresses) => {
                 let followed = |address: &String| {
-                    ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part)) || address == "/"
+                    ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part))
+                        || address == "/"
                 };
                 if addresses.iter().any(followed) {
                     self.inner.follow_project();
@@ -554,10 +555,8 @@ impl Brain {
     fn read_meters(&mut self) {
         let stats = lock(&self.inner.rig).stats();
         let peers: Vec<PeerId> = lock(&self.inner.session).members().map(|(peer, _)| *peer).collect();
-        let meters = peers
-            .into_iter()
-            .filter_map(|peer| Some((peer, self.inner.media.meter(&peer)?)))
-            .collect();
+        let meters =
+            peers.into_iter().filter_map(|peer| Some((peer, self.inner.media.meter(&peer)?))).collect();
         lock(&self.inner.levels).update(stats.input_meter(), stats.output_meter(), meters);
     }
 

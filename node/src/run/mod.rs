@@ -60,7 +60,11 @@ async fn start(settings: Settings, interrupts: &mut Interrupts) -> Result<Option
 }
 
 fn failed(error: &StartError) -> Exit {
-    if error.is_wrong_argument() { Exit::usage(&error.to_string()) } else { Exit::failure(&error.to_string()) }
+    if error.is_wrong_argument() {
+        Exit::usage(&error.to_string())
+    } else {
+        Exit::failure(&error.to_string())
+    }
 }
 
 /// Data directory and settings for `options`.
@@ -146,7 +150,9 @@ async fn stop(nodes: Vec<Node>, json: bool) {
     let stopping = futures::future::join_all(nodes.into_iter().map(Node::stop));
     match tokio::time::timeout(STOP_TIMEOUT, stopping).await {
         Ok(_) => say(&Event::Stopped, json),
-        Err(_) => tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved"),
+        Err(_) => {
+            tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved")
+        }
     }
 }
 

@@ -222,7 +222,9 @@ impl<P: Ord + Clone> Session<P> {
             Control::Heartbeat(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, false),
             Control::ClaimTimebase(heartbeat) => self.handle_heartbeat(now_ns, peer, heartbeat, true),
             Control::Stream(stream) => {
-                let Some(hello) = entry.hello.as_mut().filter(|hello| hello.stream != stream) else { return Ok(()) };
+                let Some(hello) = entry.hello.as_mut().filter(|hello| hello.stream != stream) else {
+                    return Ok(());
+                };
                 hello.stream = stream;
                 if self.tolerates_change(now_ns, peer) {
                     self.outputs.push_back(Output::StreamChanged(peer.clone(), stream));

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_machine_that_slept_jumps_to_the_band_and_the_band_stays() {
-        let (mut sleeper, mut band) = (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
+        let (mut sleeper, mut band) =
+            (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
         // The sleeper's clock stood still for an hour: the band's clock is now that much ahead.
         let hour = 3_600_000_000_000;
         assert!(!band.steer(0, -hour, true));

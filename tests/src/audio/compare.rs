@@ -94,10 +94,8 @@ impl fmt::Display for Delivery {
 pub fn compare(sent: &[f32], heard: &[f32]) -> Option<Delivery> {
     let blocks = sent.len() / BLOCK;
     let search = Search::new(heard);
-    let find = |how: &dyn Fn(&[f32]) -> Option<isize>| {
-        (0..blocks).step_by(SEARCH_STRIDE).find_map(|i| Some((i, how(block(sent, i))?)))
-    };
-    let anchor = find(&|block| search.anywhere(block)).or_else(|| find(&|block| search.stretched(block)))?;
+    let anchor =
+        (0..blocks).step_by(SEARCH_STRIDE).find_map(|i| Some((i, search.anywhere(block(sent, i))?)))?;
     let mut lags: Vec<Option<isize>> = vec![None; blocks];
     lags[anchor.0] = Some(anchor.1 - start(anchor.0));
     track(&mut lags, anchor.0..blocks, sent, heard);

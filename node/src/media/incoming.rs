@@ -55,16 +55,9 @@ pub struct Moment {
     pub common: Option<(u64, u64)>,
 }
 
-/// What a datagram asks for.
-#[derive(Debug)]
-pub enum Reaction {
-    /// Nothing.
-    Nothing,
-    /// [`Incoming::poll_clock`] may have an answer, to be sent while its time is fresh.
-    Clock,
-    /// The sending half should hear how our streams arrive.
-    Reports(Vec<ReportBlock>),
-}
+/// How long the media thread leaves a due clock datagram to the network thread, which sends it with the next
+/// datagram that comes in. A question that makes a thread hop more than its answer would read as an offset.
+const CLOCK_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The receiving half of one member's media.
 pub struct Incoming {
@@ -181,21 +174,20 @@ impl Incoming {
     }
 
     /// One datagram from the member, read at `at`.
-    pub fn handle_datagram(&mut self, at: Moment, datagram: &Bytes) -> Reaction {
+    pub fn handle_datagram(&mut self, at: Moment, datagram: &Bytes) -> Vec<ReportBlock> {
         if self.released {
-            return Reaction::Nothing;
+            return Vec::new();
         }
         self.follow_time(at);
         match classify(datagram) {
             Some(Kind::Rtp) => self.handle_rtp(at, datagram),
             Some(Kind::Rtcp) => return self.handle_reports(at, datagram),
-            Some(Kind::Clock) => match self.clock.handle_packet(at.local, datagram) {
-                Ok(()) => return Reaction::Clock,
-                Err(_) => self.counters.refused += 1,
-            },
+            Some(Kind::Clock) => {
+                self.counters.refused += u64::from(self.clock.handle_packet(at.local, datagram).is_err());
+            }
             None => self.counters.refused += 1,
         }
-        Reaction::Nothing
+        Vec::new()
     }
 
     /// Timers due at `at`.
@@ -221,7 +213,7 @@ impl Incoming {
         self.receiver.set_playout_budget(self.playout_delay().min(MAX_PLAYOUT_BUDGET));
     }
 
-    /// When this half next needs the media thread: for [`Self::handle_deadline`], [`Self::poll_clock`], or, at
+    /// When this half next needs the media thread: for [`Self::handle_deadline`], [`Self::poll_overdue_clock`], or, at
     /// time zero, because MIDI waits for the output.
     pub fn poll_deadline(&self) -> LocalTime {
         if !self.due_midi.is_empty() {
@@ -230,12 +222,18 @@ impl Incoming {
         [self.receiver.poll_deadline(), self.midi.poll_deadline()]
             .into_iter()
             .flatten()
-            .fold(self.clock.poll_deadline(), LocalTime::min)
+            .fold(self.clock.poll_deadline() + CLOCK_PATIENCE, LocalTime::min)
     }
 
-    /// The next clock datagram to send; stamped with `now`, so send it at once.
+    /// The next clock datagram to send, question or answer; stamped with `now`, so send it at once. For the network
+    /// thread, after each datagram.
     pub fn poll_clock(&mut self, now: LocalTime) -> Option<Bytes> {
         self.clock.poll_transmit(now)
+    }
+
+    /// Like [`Self::poll_clock`], for the media thread: only what no datagram of the peer has carried along in time.
+    pub fn poll_overdue_clock(&mut self, now: LocalTime) -> Option<Bytes> {
+        (self.clock.poll_deadline() + CLOCK_PATIENCE <= now).then(|| self.clock.poll_transmit(now)).flatten()
     }
 
     /// What this member's sender should know of its streams.
@@ -311,10 +309,10 @@ impl Incoming {
         self.counters.refused += u64::from(refused);
     }
 
-    fn handle_reports(&mut self, at: Moment, datagram: &[u8]) -> Reaction {
+    fn handle_reports(&mut self, at: Moment, datagram: &[u8]) -> Vec<ReportBlock> {
         let Ok(reports) = report::parse(datagram) else {
             self.counters.refused += 1;
-            return Reaction::Nothing;
+            return Vec::new();
         };
         let mut blocks = Vec::new();
         for report in reports {
@@ -333,7 +331,7 @@ impl Incoming {
                 Report::Receiver(receiver) => blocks.extend(receiver.blocks),
             }
         }
-        Reaction::Reports(blocks)
+        blocks
     }
 
     fn take_audio(&mut self, now: LocalTime) {

@@ -46,7 +46,7 @@ use transport::{
 
 use self::{
     due::DueMidi,
-    incoming::{Incoming, Moment, Reaction},
+    incoming::{Incoming, Moment},
     plane::Plane,
 };
 use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo};
@@ -270,7 +270,7 @@ impl Media {
     }
 
     /// A datagram from an authenticated peer; called by the network thread. Those of peers that are no members are
-    /// dropped. Returns the answer to send at once, if it is a question.
+    /// dropped. Returns a clock datagram to send at once, if one is due.
     #[must_use]
     pub fn handle_datagram(&self, peer: &PeerId, datagram: &Bytes) -> Option<Bytes> {
         let arrived = now();
@@ -278,13 +278,9 @@ impl Media {
         self.shared.follow_peers(&mut routes);
         let entry = routes.peers.get(peer)?;
         let at = self.shared.moment(arrived, entry);
-        entry.with_incoming(|incoming| match incoming.handle_datagram(at, datagram) {
-            Reaction::Nothing => None,
-            Reaction::Clock => incoming.poll_clock(now()),
-            Reaction::Reports(blocks) => {
-                entry.note_reports(&blocks);
-                None
-            }
+        entry.with_incoming(|incoming| {
+            entry.note_reports(&incoming.handle_datagram(at, datagram));
+            incoming.poll_clock(now())
         })
     }
 

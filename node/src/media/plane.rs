@@ -231,7 +231,7 @@ impl Link {
                 incoming.observe(moment);
                 self.peer.show(incoming.report(at));
             }
-            while let Some(datagram) = incoming.poll_clock(now()) {
+            while let Some(datagram) = incoming.poll_overdue_clock(now()) {
                 datagrams.send(&self.peer.id, datagram);
             }
             incoming.take_due_midi()

@@ -176,7 +176,7 @@ impl Store {
                 let mut snapshots = transaction.open_table(SNAPSHOTS)?;
                 let mut log = transaction.open_table(LOG)?;
                 let mut about = transaction.open_table(ABOUT)?;
-                about.insert("schema", SCHEMA)?;
+                about.insert("schema", stamp(SCHEMA))?;
                 for write in batches.iter().flat_map(|batch| &batch.writes) {
                     match write {
                         Write::Append { document, n, change } => {
@@ -253,11 +253,15 @@ fn open_file(path: &Path) -> Result<(Database, Reading), Opening> {
         }
     };
     match catch_unwind(AssertUnwindSafe(|| schema(&database))) {
-        Ok(Some(found)) if found > SCHEMA => {
+        Ok(Ok(Some(found))) if found > SCHEMA => {
             close(database);
             Err(Opening::Fatal(StoreError::Newer { path: path.to_owned(), found }))
         }
-        Ok(_) => Ok((database, reading)),
+        Ok(Ok(_)) => Ok((database, reading)),
+        Ok(Err(())) => {
+            close(database);
+            Err(Opening::Damaged("its format number is none".into()))
+        }
         Err(_) => {
             close(database);
             Err(Opening::Damaged("the database engine broke down on it".into()))
@@ -334,10 +338,23 @@ fn read(database: &mut Database) -> Result<Reading, String> {
     }
 }
 
-fn schema(database: &Database) -> Option<u64> {
-    let transaction = database.begin_read().ok()?;
-    let about = transaction.open_table(ABOUT).ok()?;
-    about.get("schema").ok()?.map(|found| found.value())
+/// The format of the file; `None` if it says none. `Err` if what it says is no number we could have written.
+fn schema(database: &Database) -> Result<Option<u64>, ()> {
+    let found = || {
+        let transaction = database.begin_read().ok()?;
+        let about = transaction.open_table(ABOUT).ok()?;
+        about.get("schema").ok()?.map(|found| found.value())
+    };
+    match found() {
+        None => Ok(None),
+        Some(found) if found == stamp(found & u64::from(u32::MAX)) => Ok(Some(found & u64::from(u32::MAX))),
+        Some(_) => Err(()),
+    }
+}
+
+/// A format number as it stands in the file: twice, so that a damaged one is not taken for that of a newer program.
+fn stamp(schema: u64) -> u64 {
+    schema << 32 | schema
 }
 
 /// Renames a damaged file and starts a new one with what could be read.

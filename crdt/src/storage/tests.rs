@@ -89,7 +89,7 @@ fn a_file_from_a_newer_program_is_left_alone() {
     let path = folder.path().join("project.redb");
     let database = Database::create(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(ABOUT).unwrap().insert("schema", SCHEMA + 1).unwrap();
+    transaction.open_table(ABOUT).unwrap().insert("schema", stamp(SCHEMA + 1)).unwrap();
     transaction.commit().unwrap();
     drop(database);
     assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 2, .. })));

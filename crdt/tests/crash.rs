@@ -116,7 +116,9 @@ proptest! {
             witness.handle_peer_connected(0, peer(0));
             node.handle_peer_connected(0, peer(1));
             for edit in 0..edits {
-                let address = format!("/mixer/strip/{}/gain_db", peer(usize::from(edit)).name());
+                // Each start has strips of its own: an edit that was not acknowledged may still have reached the disk.
+                let strip = start * 12 + usize::from(edit);
+                let address = format!("/mixer/strip/{}/gain_db", peer(strip).name());
                 let value = -1.0 - f64::from(edit) - start as f64;
                 let command = Command::Set { address: address.clone(), value: json!(value) };
                 let Ok(receipt) = node.command(0, &[command]) else { break };

@@ -73,6 +73,9 @@ pub struct LinkBridge {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     version: (u64, u64),
+    /// The register's tempo and playback at that version: what else changes it is no news for Link.
+    tempo_bpm: f64,
+    playing: bool,
     peers: u64,
 }
 
@@ -95,13 +98,17 @@ impl LinkBridge {
             } else {
                 give(register, link, &mut actions);
             }
-            self.remember(version, link);
+            self.remember(register, link);
             return actions;
         };
         if seen.version != version {
-            give(register, link, &mut actions);
-            self.remember(version, link);
-            return actions;
+            self.remember(register, link);
+            // A moved beat alone is not given as tempo: while two Link sessions unite, Link's tempo is about to become
+            // the other's, and giving ours then would change what others are playing to.
+            if seen.tempo_bpm != register.tempo_bpm || seen.playing != register.playing {
+                give(register, link, &mut actions);
+                return actions;
+            }
         }
         let newly_met = seen.peers == 0 && link.peers > 0 && !standing.in_company;
         let foreign = !same_tempo(link.tempo_bpm, register.tempo_bpm) || link.playing != register.playing;
@@ -109,18 +116,25 @@ impl LinkBridge {
             let since = *self.foreign_since_ns.get_or_insert(now_ns);
             if standing.leads || now_ns.saturating_sub(since) >= FOLLOWER_GRACE_NS {
                 take(register, link, &mut actions);
-                self.remember(version, link);
+                self.remember(register, link);
             }
             return actions;
         }
         self.foreign_since_ns = None;
         self.check_phase(register, now_ns, link, standing, newly_met, &mut actions);
-        self.seen = Some(Seen { peers: link.peers, ..seen });
+        if let Some(seen) = self.seen.as_mut() {
+            seen.peers = link.peers;
+        }
         actions
     }
 
-    fn remember(&mut self, version: (u64, u64), link: &LinkReading) {
-        self.seen = Some(Seen { version, peers: link.peers });
+    fn remember(&mut self, register: &BeatRegister, link: &LinkReading) {
+        self.seen = Some(Seen {
+            version: (register.counter, register.author),
+            tempo_bpm: register.tempo_bpm,
+            playing: register.playing,
+            peers: link.peers,
+        });
         self.foreign_since_ns = None;
         self.phase_errors = 0;
     }
@@ -211,6 +225,19 @@ mod tests {
         }
         // Nobody types this; it stays what it is to within Link's grain.
         assert!((as_it_was_set(100.123_456) - 100.123_456).abs() < 1e-3);
+    }
+
+    #[test]
+    fn meeting_a_link_session_in_two_steps_still_takes_its_tempo() {
+        let mut bridge = LinkBridge::default();
+        let register = BeatRegister::new(0, 120.0, 1);
+        let alone = LinkReading { peers: 0, ..link(120.0, 0.0) };
+        assert_eq!(bridge.tick(0, &register, &alone, ALONE), []);
+        // The other app is seen and the beat has moved, but Link's tempo is not yet the other's.
+        let met = bridge.tick(SECOND, &register, &link(120.0, 3.5), ALONE);
+        let [Action::TakeBeat(beat)] = met[..] else { panic!("{met:?}") };
+        let moved = register.with_beat_at(beat, SECOND, 1);
+        assert_eq!(bridge.tick(SECOND, &moved, &link(97.0, beat), ALONE), [Action::TakeTempo(97.0)]);
     }
 
     #[test]

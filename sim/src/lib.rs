@@ -24,4 +24,5 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod sound_card;
+pub mod stack;
 pub mod world;

@@ -7,6 +7,7 @@
     reason = "test code: a failed step ends its test, saying which; figures are printed for the reader"
 )]
 
+mod alsa;
 mod bad_input;
 mod beat;
 mod control;

@@ -114,7 +114,7 @@ function HealthPill() {
 
 const VIEWS: { view: View; label: string; icon: IconName; keys: string }[] = [
   { view: "band", label: "Band", icon: "sliders", keys: "B" },
-  { view: "peers", label: "Links", icon: "graph", keys: "P" },
+  { view: "peers", label: "Network", icon: "graph", keys: "P" },
   { view: "health", label: "Health", icon: "health", keys: "D" },
   { view: "tracks", label: "Tracks", icon: "tracks", keys: "K" },
   { view: "chat", label: "Chat", icon: "chat", keys: "H" },

@@ -76,7 +76,7 @@ export const shortcuts: Shortcut[] = [
   { keys: "B", does: "Band", run: () => open("band") },
   { keys: "K", does: "Tracks", run: () => toggle("tracks") },
   { keys: "H", does: "Chat", run: () => toggle("chat") },
-  { keys: "P", does: "Connections", run: () => open("peers") },
+  { keys: "P", does: "Network: who is connected to whom", run: () => open("peers") },
   { keys: "D", does: "Diagnostics", run: () => open("health") },
   {
     keys: "/",

@@ -1,4 +1,5 @@
 // Levels, past the component tree: each message is drawn in the next animation frame, straight to the canvases.
+import { signal } from "@preact/signals";
 import type { Level, Meters } from "./api/types";
 import { timedBy } from "./beat";
 
@@ -56,7 +57,19 @@ export function figures(): { age_p50_ms: number | null; age_p95_ms: number | nul
   return { age_p50_ms: at(0.5), age_p95_ms: at(0.95), frames_s };
 }
 
+/** Channels of my device, so that a mono input shows one bar. */
+export const channels = signal({ input: 1, output: 2 });
+
+/** The bars of a device's channels; two at most, since nobody reads more at a glance. */
+export function deviceMeter(kind: "input" | "output"): Source[] {
+  return Array.from({ length: Math.min(2, Math.max(1, channels.value[kind])) }, (_, channel) => ({ kind, channel }));
+}
+
 export function takeMeters(meters: Meters): void {
+  const { input, output } = meters;
+  if (input.length !== channels.value.input || output.length !== channels.value.output) {
+    channels.value = { input: input.length, output: output.length };
+  }
   latest = meters;
   latestAt = performance.now();
   peerLevels = new Map(meters.peers.map((level) => [level.peer_id, level]));

@@ -3,7 +3,7 @@ import { effect, signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { changeMaster, changeMe, toggleMyMute } from "../actions";
 import type { Peer } from "../api/types";
-import { everyFrame, latestMeters } from "../meters";
+import { deviceMeter, everyFrame, latestMeters } from "../meters";
 import { me, peers, person, status } from "../store";
 import { Fader, gainScale } from "../ui/Fader";
 import { Button, Meter, Toggle } from "../ui/controls";
@@ -127,10 +127,7 @@ function OwnStrip() {
           />
         </section>
         <Meter
-          sources={[
-            { kind: "input", channel: 0 },
-            { kind: "input", channel: 1 },
-          ]}
+          sources={deviceMeter("input")}
           label="Level of my input"
         />
         <Shared id={me.value} name="me" />
@@ -171,10 +168,7 @@ function Master() {
           />
         </section>
         <Meter
-          sources={[
-            { kind: "output", channel: 0 },
-            { kind: "output", channel: 1 },
-          ]}
+          sources={deviceMeter("output")}
           label="Level of what I hear"
         />
         <Loudness />

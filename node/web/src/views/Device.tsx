@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { getIfThere } from "../api/client";
 import { call } from "../actions";
 import type { Audio, Devices } from "../api/types";
+import { deviceMeter } from "../meters";
 import { announce, complain } from "../notices";
 import { generation, readOnly, status } from "../store";
 import { clean } from "../text";
@@ -123,10 +124,7 @@ function InputTest() {
         Play something: this should move
       </span>
       <Meter
-        sources={[
-          { kind: "input", channel: 0 },
-          { kind: "input", channel: 1 },
-        ]}
+        sources={deviceMeter("input")}
         label="Level of my input"
       />
       <Button label="Play a test tone for two seconds" class="wide" icon="note" onClick={() => void call("POST", "/audio/test-tone", {})}>

@@ -2,10 +2,11 @@
 import { useEffect } from "preact/hooks";
 import type { Graph as GraphData } from "../api/types";
 import { graph, me, peers, person, socket } from "../store";
-import { pathWords, tightness, whole } from "../text";
+import { clean, pathWords, tightness, whole } from "../text";
 import { Name } from "../ui/controls";
 
-const SIZE = 640;
+const WIDTH = 900;
+const HEIGHT = 620;
 const RADIUS = 220;
 const NODE = 34;
 const MOST_NODES = 16;
@@ -67,16 +68,16 @@ export function Graph() {
     nodes.map(({ peer_id }, at) => {
       const angle = (2 * Math.PI * at) / nodes.length + Math.PI / 2;
       const radius = nodes.length === 1 ? 0 : RADIUS;
-      return [peer_id, { x: SIZE / 2 + radius * Math.cos(angle), y: SIZE / 2 + radius * Math.sin(angle) }];
+      return [peer_id, { x: WIDTH / 2 + radius * Math.cos(angle), y: HEIGHT / 2 + radius * Math.sin(angle) }];
     }),
   );
   const links = linksOf(data).filter(({ a, b }) => places.has(a) && places.has(b));
   return (
-    <section class="peers-view" aria-label="Connections">
+    <section class="peers-view" aria-label="Network">
       <header class="panel-head">
-        <h2>Connections</h2>
+        <h2>Who is connected to whom</h2>
       </header>
-      <svg class="graph" viewBox={`0 0 ${SIZE} ${SIZE}`} role="img" aria-label="Who is connected to whom; the table below says the same">
+      <svg class="graph" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label="Who is connected to whom; the table below says the same">
         {links.map((link) => {
           const [from, to] = [places.get(link.a), places.get(link.b)];
           if (!from || !to) return null;
@@ -91,7 +92,6 @@ export function Graph() {
         {nodes.map((node) => {
           const place = places.get(node.peer_id);
           const who = person(node.peer_id, node.name);
-          const below = place && place.y > SIZE / 2 - 10;
           return (
             place && (
               <g key={node.peer_id} class={`node ${node.me ? "me" : ""}`} style={{ "--who": who.color }}>
@@ -99,9 +99,7 @@ export function Graph() {
                 <text class="node-letter" x={place.x} y={place.y + 8}>
                   {[...who.name][0]?.toUpperCase()}
                 </text>
-                <text class="node-name" x={place.x} y={place.y + (below ? NODE + 24 : -NODE - 12)}>
-                  {node.me ? "You" : who.name.length > 18 ? `${[...who.name].slice(0, 17).join("")}…` : who.name}
-                </text>
+                <NodeName {...place} text={node.me ? "You" : clean(who.name, 18)} />
               </g>
             )
           );
@@ -143,6 +141,23 @@ export function Graph() {
         </table>
       </div>
     </section>
+  );
+}
+
+/** Outside the circle, where no line passes. */
+function NodeName({ x, y, text }: { x: number; y: number; text: string }) {
+  const aside = x - WIDTH / 2;
+  if (Math.abs(aside) < RADIUS / 4) {
+    return (
+      <text x={x} y={y + (y >= HEIGHT / 2 ? NODE + 24 : -NODE - 12)}>
+        {text}
+      </text>
+    );
+  }
+  return (
+    <text x={x + Math.sign(aside) * (NODE + 10)} y={y + 6} style={{ textAnchor: aside > 0 ? "start" : "end" }}>
+      {text}
+    </text>
   );
 }
 

@@ -51,8 +51,8 @@ export function Tracks() {
             last={at === tracks.length - 1}
           />
         ))}
+        {tracks.length === 0 && <li class="empty">No tracks yet. A track is a part of your song that the whole band sees.</li>}
       </ol>
-      {tracks.length === 0 && <p class="empty">No tracks yet. A track is a part of your song that the whole band sees.</p>}
       <form
         class="add-row"
         onSubmit={(event) => {

@@ -17,5 +17,6 @@ mod first_jam;
 mod five_nodes;
 mod jack;
 mod midi;
+mod page;
 mod project;
 mod sessions;

@@ -157,7 +157,7 @@ impl Filter {
         let surprise_var = state.p[0] + noise;
         let surprise = (sample.offset_ns - state.offset_ns) / surprise_var.sqrt();
         self.learn(surprise, surprise_var, noise);
-        let alarm = (self.bias.abs() > MAX_BIAS).then(|| self.bias.powi(2) * noise);
+        let alarm = (self.bias.abs() > MAX_BIAS * self.likeness.repetition().sqrt()).then(|| self.bias.powi(2) * noise);
         if let Some(variance) = alarm {
             state.loosen(variance);
             self.bias = 0.0;

@@ -595,8 +595,8 @@ impl World {
             }
             Effect::Datagram { to, bytes } => {
                 let Some((to, connection)) = self.way_to(from, &to) else { return };
-                match self.network.send_datagram(self.now, from, to) {
-                    Fate::Lost => {
+                match self.network.send_datagram(self.now, from, to, bytes.len()) {
+                    Fate::Lost(_) | Fate::ArrivesDamaged(..) => {
                         let content = bytes.as_slice();
                         self.tell(&Fact::Lost { from, to, content });
                     }

@@ -9,11 +9,18 @@
 //! Limits: whom to dial and when is decided here by a fixed rhythm ([`REDIAL`]), not yet by the mesh core;
 //! links have no rate limit, NATs and addresses do not exist.
 
+pub mod direction;
+mod preset;
+pub mod trace;
 pub mod weather;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use self::weather::{Direction, Fate, Weather};
+pub use self::{
+    direction::{Damage, Direction, Fate, Loss},
+    trace::Trace,
+    weather::Weather,
+};
 use crate::{clock::WorldTime, random::Random};
 
 /// A host's number in its world.
@@ -28,6 +35,10 @@ const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Frames that may wait for a cut to heal, per direction; further ones end the connection. The transport
 /// bounds its send queues likewise.
 const MAX_HELD_FRAMES: usize = 1024;
+/// What IPv4, UDP and QUIC (short header, packet number, AEAD tag, frame header) add to what is sent, octets.
+pub const WIRE_OVERHEAD: usize = 20 + 8 + 1 + 8 + 2 + 16 + 3;
+/// The largest piece of a stream that goes into one packet, octets.
+const STREAM_PACKET: usize = 1_200;
 /// Longest row of losses a retransmission meets before the network lets it through.
 const MAX_RETRANSMISSIONS: u32 = 8;
 
@@ -216,17 +227,26 @@ impl Network {
         Arrival::Delivered(frame)
     }
 
-    /// Sends a datagram; the answer says when it arrives, none to two times.
-    pub fn send_datagram(&mut self, now: WorldTime, from: HostId, to: HostId) -> Fate {
+    /// Sends a datagram of `octets`; the answer says when it arrives, none to two times. A damaged one is lost: QUIC
+    /// discards what its AEAD does not vouch for.
+    pub fn send_datagram(&mut self, now: WorldTime, from: HostId, to: HostId, octets: usize) -> Fate {
         self.traffic.sent += 1;
-        let fate = self.directions.get_mut(&(from, to)).map_or(Fate::Lost, |direction| direction.send(now));
-        let fate = if self.cuts.contains_key(&(from, to)) { Fate::Lost } else { fate };
+        let fate = match self.transmit(now, from, to, octets + WIRE_OVERHEAD) {
+            Fate::ArrivesDamaged(..) => Fate::Lost(Loss::Damage),
+            fate => fate,
+        };
         match fate {
-            Fate::Lost => self.traffic.lost += 1,
+            Fate::Lost(_) => self.traffic.lost += 1,
             Fate::ArrivesTwice(..) => self.traffic.doubled += 1,
-            Fate::Arrives(_) => {}
+            Fate::Arrives(_) | Fate::ArrivesDamaged(..) => {}
         }
         fate
+    }
+
+    fn transmit(&mut self, now: WorldTime, from: HostId, to: HostId, octets: usize) -> Fate {
+        let Some(direction) = self.directions.get_mut(&(from, to)) else { return Fate::Lost(Loss::Cut) };
+        let fate = direction.send(now, octets);
+        if self.cuts.contains_key(&(from, to)) { Fate::Lost(Loss::Cut) } else { fate }
     }
 
     /// Packets so far.
@@ -250,7 +270,7 @@ impl Network {
     }
 
     fn round_trip(&self, a: HostId, b: HostId) -> Duration {
-        let one_way = |from, to| self.directions.get(&(from, to)).map_or(0.0, |path| path.weather().delay_ms);
+        let one_way = |from, to| self.directions.get(&(from, to)).map_or(0.0, |path| path.shortest_ms());
         Duration::from_secs_f64((one_way(a, b) + one_way(b, a)) / 1e3)
     }
 
@@ -258,11 +278,12 @@ impl Network {
         let retry = self.round_trip(frame.from, frame.to) + ACK_DELAY;
         let connection = self.connections.get_mut(&frame.connection)?;
         let direction = self.directions.get_mut(&(frame.from, frame.to))?;
+        let octets = frame.bytes.len().min(STREAM_PACKET) + WIRE_OVERHEAD;
         let mut late = Duration::ZERO;
         let mut arrival = now;
         for _ in 0..MAX_RETRANSMISSIONS {
-            match direction.send(now) {
-                Fate::Lost => late += retry,
+            match direction.send(now, octets) {
+                Fate::Lost(_) | Fate::ArrivesDamaged(..) => late += retry,
                 Fate::Arrives(at) | Fate::ArrivesTwice(at, _) => {
                     arrival = at;
                     break;
@@ -328,7 +349,7 @@ mod tests {
     fn datagrams_do_not_cross_a_cut_and_are_counted() {
         let mut network = Network::new(2, Weather::lan(), &Random::new(3));
         network.cut(WorldTime(0), 0, 1);
-        assert_eq!(network.send_datagram(WorldTime(0), 0, 1), Fate::Lost);
+        assert_eq!(network.send_datagram(WorldTime(0), 0, 1, 50), Fate::Lost(Loss::Cut));
         assert_eq!(network.traffic(), Traffic { sent: 1, lost: 1, ..Traffic::default() });
     }
 }

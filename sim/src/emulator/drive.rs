@@ -114,9 +114,8 @@ pub fn drive<C: Carrier>(
     let realtime = use_realtime_priority(PRIORITY).is_ok();
     let _ = prctl::set_timerslack(1);
     let begun = monotonic_ns();
-    let end = duration.map(|length| {
-        begun.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
-    });
+    let end =
+        duration.map(|length| begun.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)));
     // Steps of a microsecond up to 20 ms.
     let mut added = Histogram::new(1_000, 20_000);
     let mut own = Own { realtime, ..Own::default() };
@@ -163,7 +162,8 @@ fn wait<C: Carrier>(carrier: &C, stop: &Stop, sleep_ns: u64) -> io::Result<(bool
     }
     let stopped = watched.pop().is_some_and(|signals| signals.any() == Some(true)) && stop.is_asked();
     // Errors count as ready too: reading takes them off the socket.
-    let ready = watched.iter().enumerate().filter(|(_, fd)| fd.any() != Some(false)).map(|(i, _)| i).collect();
+    let ready =
+        watched.iter().enumerate().filter(|(_, fd)| fd.any() != Some(false)).map(|(i, _)| i).collect();
     Ok((stopped, ready))
 }
 

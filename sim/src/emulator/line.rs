@@ -302,7 +302,8 @@ mod tests {
             line.handle_packet(Way::AToB, number, 100, (), vec![0, number as u8]);
             line.handle_packet(Way::BToA, number, 100, (), vec![1, number as u8]);
         }
-        let out: Vec<Vec<u8>> = std::iter::from_fn(|| line.poll_departure(u64::MAX)).map(|d| d.bytes).collect();
+        let out: Vec<Vec<u8>> =
+            std::iter::from_fn(|| line.poll_departure(u64::MAX)).map(|d| d.bytes).collect();
         let of = |side| out.iter().filter(|b| b[0] == side).map(|b| b[1]).collect::<Vec<u8>>();
         assert_ne!(of(0), of(1));
         assert_eq!(line.counts(Way::AToB).packets, 64);
@@ -338,7 +339,8 @@ mod tests {
         let mut line = line(Weather::calm(1.0), 1);
         line.handle_packet(Way::AToB, 10_000, 29, (), vec![1]);
         line.handle_packet(Way::AToB, 4_000, 29, (), vec![2]);
-        let out: Vec<_> = std::iter::from_fn(|| line.poll_departure(u64::MAX)).map(|d| (d.due_ns, d.bytes[0])).collect();
+        let out: Vec<_> =
+            std::iter::from_fn(|| line.poll_departure(u64::MAX)).map(|d| (d.due_ns, d.bytes[0])).collect();
         assert_eq!(out, [(1_010_000, 1), (1_010_000, 2)]);
     }
 }

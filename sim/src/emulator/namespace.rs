@@ -7,11 +7,15 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::sched::{CloneFlags, setns};
 
 const NAMED: &str = "/run/netns";
+/// A link that has no carrier by then will not have one.
+const CARRIER_LIMIT: Duration = Duration::from_secs(5);
+const CARRIER_POLL: Duration = Duration::from_millis(10);
 
 /// A namespace that exists: a name of `ip netns`, a path, or the id of a process that lives in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +76,8 @@ impl Namespace {
             let inside = scope.spawn(|| {
                 let file = File::open(&self.path)?;
                 setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| {
-                    let text = format!("cannot enter network namespace {}: {error}; run this as root", self.name);
+                    let text =
+                        format!("cannot enter network namespace {}: {error}; run this as root", self.name);
                     io::Error::new(io::Error::from(error).kind(), text)
                 })?;
                 work()
@@ -94,6 +99,19 @@ impl Namespace {
     /// The names of the nftables tables in this namespace, as `nft list tables` prints them.
     pub fn nft_tables(&self) -> io::Result<String> {
         self.enter(|| run("nft", &["list", "tables"], ""))
+    }
+
+    /// Waits until a device can carry packets: the kernel says so a little later than it is set up, and until then
+    /// drops what is sent.
+    pub fn wait_for_carrier(&self, device: &str) -> io::Result<()> {
+        let asked = Instant::now();
+        while asked.elapsed() < CARRIER_LIMIT {
+            if self.enter(|| run("ip", &["-o", "link", "show", device], ""))?.contains("state UP") {
+                return Ok(());
+            }
+            std::thread::sleep(CARRIER_POLL);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{device} in {} has no carrier", self.name)))
     }
 
     /// Sets a kernel parameter of this namespace, by its path below `/proc/sys/net`.

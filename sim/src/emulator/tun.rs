@@ -91,7 +91,7 @@ impl Carrier for TunSides {
             Way::BToA => a,
         };
         match device.write(&departure.bytes) {
-            Ok(_) => true,
+            Ok(written) => written == departure.bytes.len(),
             // A bit was flipped where it says which version of IP it is; any receiver would discard it too.
             Err(e) => e.raw_os_error() == Some(libc::EINVAL),
         }

@@ -55,7 +55,8 @@ impl std::str::FromStr for Flow {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (listen, target) = text.split_once('=').ok_or("wanted LISTEN=TARGET, as 127.0.0.1:9000=127.0.0.1:9001")?;
+        let (listen, target) =
+            text.split_once('=').ok_or("wanted LISTEN=TARGET, as 127.0.0.1:9000=127.0.0.1:9001")?;
         let address = |text: &str| text.parse().map_err(|_| format!("{text} is no address with a port"));
         let flow = Flow { listen: address(listen)?, target: address(target)? };
         if flow.listen.is_ipv4() != flow.target.is_ipv4() {
@@ -139,7 +140,7 @@ impl UdpSides {
     fn receive_from_a(&mut self, flow: usize, take: &mut dyn FnMut(Received<u64>)) -> io::Result<()> {
         for _ in 0..BATCH {
             let Some((socket, _)) = self.flows.get(flow) else { return Ok(()) };
-            let Some((arrived_ns, from, bytes)) = read(socket)? else { return Ok(()) };
+            let Some(Datagram { arrived_ns, from, bytes }) = read(socket)? else { return Ok(()) };
             let Some(from) = from else { continue };
             match self.client(flow, from, arrived_ns)? {
                 Some(to) => {
@@ -155,7 +156,7 @@ impl UdpSides {
     fn receive_from_b(&mut self, client: usize, take: &mut dyn FnMut(Received<u64>)) -> io::Result<()> {
         let Some(client) = self.clients.get_mut(client) else { return Ok(()) };
         for _ in 0..BATCH {
-            let Some((arrived_ns, _, bytes)) = read(&client.upstream)? else { return Ok(()) };
+            let Some(Datagram { arrived_ns, bytes, .. }) = read(&client.upstream)? else { return Ok(()) };
             client.used_ns = arrived_ns;
             let octets = bytes.len() + if client.address.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
             take(Received { way: Way::BToA, arrived_ns, octets, to: client.number, bytes });
@@ -185,7 +186,9 @@ impl Carrier for UdpSides {
     }
 
     fn send(&mut self, departure: &Departure<u64>) -> bool {
-        let Some(client) = self.clients.iter().find(|client| client.number == departure.to) else { return false };
+        let Some(client) = self.clients.iter().find(|client| client.number == departure.to) else {
+            return false;
+        };
         let sent = match departure.way {
             Way::AToB => client.upstream.send(&departure.bytes),
             Way::BToA => match self.flows.get(client.flow) {
@@ -205,8 +208,15 @@ fn prepare(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// A packet as a socket gave it.
+struct Datagram {
+    arrived_ns: u64,
+    from: Option<SocketAddr>,
+    bytes: Vec<u8>,
+}
+
 /// The next packet of a socket with the time the system received it, or `None` if there is none.
-fn read(socket: &UdpSocket) -> io::Result<Option<(u64, Option<SocketAddr>, Vec<u8>)>> {
+fn read(socket: &UdpSocket) -> io::Result<Option<Datagram>> {
     let mut bytes = vec![0; LARGEST];
     let mut control = cmsg_space!(TimeSpec);
     let (length, from, stamp) = {
@@ -237,7 +247,7 @@ fn read(socket: &UdpSocket) -> io::Result<Option<(u64, Option<SocketAddr>, Vec<u
     bytes.truncate(length);
     bytes.shrink_to_fit();
     let now_ns = monotonic_ns();
-    Ok(Some((now_ns.saturating_sub(stamp.map_or(0, age_ns)), from, bytes)))
+    Ok(Some(Datagram { arrived_ns: now_ns.saturating_sub(stamp.map_or(0, age_ns)), from, bytes }))
 }
 
 /// How long ago the system received it. Its stamp is in civil time, which may be set meanwhile: more than a

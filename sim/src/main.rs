@@ -55,7 +55,7 @@ enum Command {
         first: u64,
     },
     /// Put a bad link between real programs.
-    Link(LinkArguments),
+    Link(Box<LinkArguments>),
     /// Set up routers that translate addresses, in network namespaces.
     #[command(subcommand)]
     Nat(NatCommand),

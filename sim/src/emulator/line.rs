@@ -73,7 +73,7 @@ pub struct Counts {
     pub queue_full: u64,
     /// Dropped because they were larger than the MTU.
     pub too_large: u64,
-    /// Overtaken by a packet that came later.
+    /// Left after a packet that had come later, as RFC 4737 counts reordering.
     pub reordered: u64,
     /// Left twice.
     pub duplicated: u64,
@@ -115,6 +115,9 @@ struct OneWay {
     in_loss_run: bool,
     loss_runs: u64,
     overflow: u64,
+    /// The latest-come packet that has left.
+    newest_gone: u64,
+    reordered: u64,
     delays: Histogram,
 }
 
@@ -126,6 +129,7 @@ struct Entry<T> {
     way: Way,
     to: T,
     bytes: Vec<u8>,
+    is_copy: bool,
 }
 
 impl<T> PartialEq for Entry<T> {
@@ -169,27 +173,27 @@ impl<T: Clone> Line<T> {
         let due = |at: WorldTime| begin_ns.saturating_add(at.0);
         match fate {
             Fate::Lost(_) => {}
-            Fate::Arrives(at) => self.push(due(at), way, to, bytes),
+            Fate::Arrives(at) => self.push(due(at), way, to, bytes, false),
             Fate::ArrivesTwice(at, again) => {
-                self.push(due(at), way, to.clone(), bytes.clone());
-                self.push(due(again), way, to, bytes);
+                self.push(due(at), way, to.clone(), bytes.clone(), false);
+                self.push(due(again), way, to, bytes, true);
             }
             Fate::ArrivesDamaged(at, damage) => {
                 let mut bytes = bytes;
                 damage.apply(&mut bytes);
-                self.push(due(at), way, to, bytes);
+                self.push(due(at), way, to, bytes, false);
             }
         }
     }
 
-    fn push(&mut self, due_ns: u64, way: Way, to: T, bytes: Vec<u8>) {
+    fn push(&mut self, due_ns: u64, way: Way, to: T, bytes: Vec<u8>, is_copy: bool) {
         if self.on_the_way.len() >= MAX_PACKETS || self.bytes + bytes.len() > MAX_BYTES {
             self.ways[way as usize].overflow += 1;
             return;
         }
         self.bytes += bytes.len();
         self.entries += 1;
-        self.on_the_way.push(Reverse(Entry { due_ns, number: self.entries, way, to, bytes }));
+        self.on_the_way.push(Reverse(Entry { due_ns, number: self.entries, way, to, bytes, is_copy }));
     }
 
     /// When the next packet is to leave, ns.
@@ -202,8 +206,11 @@ impl<T: Clone> Line<T> {
         if self.next_departure()? > now_ns {
             return None;
         }
-        let Reverse(Entry { due_ns, way, to, bytes, .. }) = self.on_the_way.pop()?;
+        let Reverse(Entry { due_ns, number, way, to, bytes, is_copy }) = self.on_the_way.pop()?;
         self.bytes = self.bytes.saturating_sub(bytes.len());
+        let one_way = &mut self.ways[way as usize];
+        one_way.reordered += u64::from(!is_copy && number < one_way.newest_gone);
+        one_way.newest_gone = one_way.newest_gone.max(number);
         Some(Departure { to, way, bytes, due_ns })
     }
 
@@ -231,6 +238,8 @@ impl OneWay {
             in_loss_run: false,
             loss_runs: 0,
             overflow: 0,
+            newest_gone: 0,
+            reordered: 0,
             // 10 us steps up to 2 s.
             delays: Histogram::new(10_000, 200_000),
         }
@@ -260,7 +269,7 @@ impl OneWay {
             lost: seen.lost,
             queue_full: seen.dropped,
             too_large: seen.too_large,
-            reordered: seen.overtaken,
+            reordered: self.reordered,
             duplicated: seen.doubled,
             damaged: seen.damaged,
             loss_runs: self.loss_runs,

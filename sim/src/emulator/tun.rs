@@ -115,7 +115,13 @@ fn open_end(end: &End, name: &str, mtu: u32) -> io::Result<File> {
             lines += &format!("addr add {address} dev {name}{no_dad}\n");
         }
         lines += &format!("link set {name} up\n");
-        // Already inside, so the batch runs here.
+        if !end.addresses.iter().any(|address| address.contains(':')) {
+            // Otherwise the kernel's multicast reports would be packets of the line, and shift the luck of all others.
+            match end.namespace.sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1") {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
         end.namespace.ip(&lines)?;
         Ok(device)
     })

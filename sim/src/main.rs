@@ -12,6 +12,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use sim::{
+    emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
     report::Report,
     scenario::{self, Scenario},
@@ -53,6 +54,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         first: u64,
     },
+    /// Put a bad link between real programs.
+    Link(Box<LinkArguments>),
+    /// Set up routers that translate addresses, in network namespaces.
+    #[command(subcommand)]
+    Nat(NatCommand),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
             }
         },
         Command::Swarm { seeds, first } => swarm(first, seeds, json),
+        Command::Link(arguments) => return args::link(&arguments, json),
+        Command::Nat(command) => return args::nat(&command, json),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

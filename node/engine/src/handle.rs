@@ -17,6 +17,7 @@ use crate::source::{self, Source, SourceConfig, SourceError, SourceWriter};
 use crate::stats::EngineStats;
 use crate::tap::{TapReader, tap};
 use crate::timeline::Timeline;
+use crate::trace::{TraceReader, trace};
 
 const COMMANDS: usize = 1_024;
 const REPORTS: usize = 256;
@@ -34,13 +35,15 @@ pub struct Config {
     pub max_sources: usize,
     /// A SoundFont 2 file for the instruments; without one a small set of sounds is synthesised.
     pub soundfont: Option<Vec<u8>>,
+    /// Whether each callback writes down what it took and decided; see [`Handle::take_trace`].
+    pub trace: bool,
 }
 
 impl Config {
     /// Mono input, up to 32 bandmates, own sounds.
     #[must_use]
     pub fn new(rate_hz: u32, max_period_frames: usize) -> Self {
-        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None }
+        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None, trace: false }
     }
 }
 
@@ -100,6 +103,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
     let (played, played_reader) = tap(config.input_channels, period, 2 * second);
     let (heard, heard_reader) = tap(2, period, 2 * second);
     let stats = Arc::new(EngineStats::default());
+    let (trace, trace_reader) = config.trace.then(trace).unzip();
 
     let engine = Engine {
         rate_hz: config.rate_hz,
@@ -111,6 +115,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         capture,
         played,
         heard,
+        trace,
         stats: Arc::clone(&stats),
         slots: (0..config.max_sources).map(|_| Slot::free()).collect(),
         own: Channel::new(Monitor { gain_db: 0.0, mute: true }),
@@ -135,6 +140,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         capture: Some(capture_reader),
         played: Some(played_reader),
         heard: Some(heard_reader),
+        trace: trace_reader,
         stats,
         soundfont,
     };
@@ -154,6 +160,7 @@ pub struct Handle {
     capture: Option<TapReader>,
     played: Option<TapReader>,
     heard: Option<TapReader>,
+    trace: Option<TraceReader>,
     stats: Arc<EngineStats>,
     soundfont: Arc<SoundFont>,
 }
@@ -209,6 +216,12 @@ impl Handle {
     /// What the player hears, in stereo, for a recorder: two seconds of queue. `None` when taken already.
     pub fn take_heard(&mut self) -> Option<TapReader> {
         self.heard.take().map(TapReader::open)
+    }
+
+    /// What each callback took and decided, if [`Config::trace`] asked for it: some seconds of queue. `None` when taken
+    /// already.
+    pub fn take_trace(&mut self) -> Option<TraceReader> {
+        self.trace.take()
     }
 
     /// The engine's statistics.

@@ -96,6 +96,12 @@ impl TraceReader {
         found
     }
 
+    /// Whether the engine is gone and everything is read.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.entries.is_abandoned() && self.entries.is_empty()
+    }
+
     /// Periods that found no room. The trace ends where this stopped being 0.
     #[must_use]
     pub fn lost_callbacks(&self) -> u64 {

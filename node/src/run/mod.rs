@@ -112,6 +112,7 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         link: options.link,
         midi: true,
         wrap: None,
+        trace: options.trace.clone(),
     };
     Ok((data_dir, settings))
 }

@@ -24,6 +24,7 @@ pub mod network;
 pub mod node;
 pub mod plan;
 pub mod random;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod sound_card;

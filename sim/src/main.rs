@@ -1,7 +1,9 @@
 //! The simulator's command line.
 
 use std::{
-    io::Write as _,
+    fs::File,
+    io::{BufReader, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,6 +16,7 @@ use clap::{Parser, Subcommand};
 use sim::{
     emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
+    replay,
     report::Report,
     scenario::{self, Scenario},
     world,
@@ -59,6 +62,11 @@ enum Command {
     /// Set up routers that translate addresses, in network namespaces.
     #[command(subcommand)]
     Nat(NatCommand),
+    /// Run a node's cores again on the trace it wrote with --trace, and compare every decision.
+    Replay {
+        /// The trace.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +84,13 @@ fn main() -> ExitCode {
         Command::Swarm { seeds, first } => swarm(first, seeds, json),
         Command::Link(arguments) => return args::link(&arguments, json),
         Command::Nat(command) => return args::nat(&command, json),
+        Command::Replay { file } => match play_again(&file) {
+            Ok(outcome) => show_replay(&outcome, json),
+            Err(why) => {
+                say_error(&format!("{}: {why}", file.display()));
+                return ExitCode::from(2);
+            }
+        },
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -167,6 +182,46 @@ fn show(report: &Report, json: bool) -> std::io::Result<bool> {
         say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
     }
     Ok(report.is_ok())
+}
+
+fn play_again(file: &Path) -> Result<replay::Outcome, replay::ReplayError> {
+    let file = File::open(file).map_err(|error| replay::ReplayError::Read(error.into()))?;
+    replay::replay(BufReader::new(file))
+}
+
+/// Prints what came of a replay; says whether every decision was equal.
+fn show_replay(outcome: &replay::Outcome, json: bool) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let text = serde_json::to_string(outcome).map_err(std::io::Error::other)?;
+        writeln!(out, "{text}")?;
+        return Ok(outcome.equal);
+    }
+    let replay::Outcome { name, peer_id, version, seconds, records, ended, .. } = outcome;
+    writeln!(out, "trace of {name} ({peer_id}), bandmesh {version}: {seconds:.3} s, {records} records")?;
+    let incomplete = if outcome.complete { "" } else { "INCOMPLETE, " };
+    writeln!(out, "{incomplete}it ends {ended}")?;
+    for (kind, count) in &outcome.compared {
+        writeln!(out, "  {count:>10}  {}", kind.replace('_', " "))?;
+    }
+    if outcome.callbacks_left > 0 {
+        writeln!(out, "  {:>10}  callbacks at the end took what the trace has not", outcome.callbacks_left)?;
+    }
+    for warning in &outcome.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let Some(difference) = &outcome.difference else {
+        writeln!(out, "every recorded decision was made again")?;
+        return Ok(true);
+    };
+    let replay::Difference { record, octet, at_s, what, recorded, replayed, context } = difference;
+    writeln!(out, "DIFFERENCE at {at_s:.6} s, record {record} (octet {octet}): {what}")?;
+    writeln!(out, "  recorded  {recorded}\n  replayed  {replayed}")?;
+    writeln!(out, "  before it, of the same core:")?;
+    for line in context {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(false)
 }
 
 fn to_stderr() -> Reader {

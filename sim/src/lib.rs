@@ -28,4 +28,5 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod sound_card;
+pub mod stack;
 pub mod world;

@@ -81,6 +81,8 @@ mod tests {
             audio: None,
             muted_by_me: false,
             gain_db: 0.0,
+            muted_themselves: false,
+            hears_me: None,
         };
         let text = render(&[peer]);
         assert_eq!(text.lines().count(), 2);

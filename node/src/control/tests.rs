@@ -1,5 +1,6 @@
 //! The server from outside: real sockets on loopback, a pretended node behind it.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::types::*;
 use super::*;
 
+mod people;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const EVIL_NAME: &str = "<script>alert(1)</script>\"\n\u{1b}[2J";
 
@@ -26,12 +29,20 @@ pub(crate) struct Pretended {
     notices: broadcast::Sender<Notice>,
     patches: Mutex<Vec<(Vec<Command>, bool)>>,
     tempo_bpm: Mutex<f64>,
+    held: Mutex<BTreeMap<(u32, String), Option<Value>>>,
+    told: Mutex<Vec<Notification>>,
 }
 
 impl Pretended {
     pub(crate) fn new() -> Arc<Self> {
         let (notices, _) = broadcast::channel(16);
-        Arc::new(Self { notices, patches: Mutex::default(), tempo_bpm: Mutex::new(120.0) })
+        Arc::new(Self {
+            notices,
+            patches: Mutex::default(),
+            tempo_bpm: Mutex::new(120.0),
+            held: Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 }
 
@@ -57,6 +68,7 @@ impl Backend for Pretended {
             doc: Doc { heads_hash: "00ff".into(), changes: 7, saved: true },
             listen: vec!["/ip4/127.0.0.1/udp/7778/quic-v1".into()],
             warnings: vec![],
+            undo: UndoState::default(),
         }
     }
 
@@ -85,6 +97,8 @@ impl Backend for Pretended {
             }),
             muted_by_me: false,
             gain_db: 0.0,
+            muted_themselves: false,
+            hears_me: Some(true),
         }]
     }
 

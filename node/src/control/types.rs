@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+mod people;
+
+pub use people::{
+    Graph, GraphEdge, GraphNode, Kept, Notification, NotificationKind, Severity, Touch, UndoResult, UndoState,
+};
+
 /// The level, in dB, that stands for silence in every `*_db` meter: JSON has no minus infinity.
 pub const SILENCE_DB: f32 = -120.0;
 
@@ -33,6 +39,8 @@ pub struct Status {
     pub listen: Vec<String>,
     /// What the player should know now, one sentence each that says what to do; empty when all is well.
     pub warnings: Vec<String>,
+    /// What undo and redo would do.
+    pub undo: UndoState,
 }
 
 /// A session: the nodes that play together.
@@ -142,6 +150,10 @@ pub struct Peer {
     pub muted_by_me: bool,
     /// Its gain in my own mix.
     pub gain_db: f32,
+    /// Whether it sends no sound on purpose.
+    pub muted_themselves: bool,
+    /// Whether it says that my sound arrives; `null` while it has not said.
+    pub hears_me: Option<bool>,
 }
 
 /// Another node's clock against ours.

@@ -38,7 +38,7 @@ use crate::{
     device::{DeviceEvent, monotonic_ns},
     media::Media,
     project,
-    session::{Output, Session, message},
+    session::{LeaveReason, Output, Session, message, notifier::Notifier},
 };
 
 /// Time between two looks at session timers, clocks and Link.
@@ -47,6 +47,8 @@ const TICK: Duration = Duration::from_millis(50);
 const TIMELINE_TICKS: u32 = 4;
 /// Ticks between two looks at the tempo in the project.
 const BEAT_TICKS: u32 = 5;
+/// Ticks between two measurements of links and clocks.
+const MEMBER_TICKS: u32 = 10;
 /// How long a member that sent hostile changes stays out.
 const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
 /// Peers shown before those that are away are forgotten.
@@ -74,6 +76,7 @@ pub struct Inner {
     pub peers: Mutex<BTreeMap<PeerId, PeerView>>,
     pub levels: Mutex<Levels>,
     pub warnings: Mutex<Vec<String>>,
+    pub notifier: Mutex<Notifier<PeerId>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
 }
@@ -125,10 +128,18 @@ impl Inner {
             let Some(output) = lock(&self.session).poll() else { return };
             match output {
                 Output::Send(peer, control) => self.send_control(peer, &control),
-                Output::Joined(peer, hello) => self.join(peer, &hello),
+                Output::Joined(peer, hello) => {
+                    self.join(peer, &hello);
+                    self.tell(|notifier, now, at_ms| notifier.joined(now, at_ms, &peer, &hello.name));
+                }
+                Output::StateChanged(_) => self.notify(Notice::Peers),
+                Output::TouchesChanged(addresses) => self.follow_touches(&addresses),
                 Output::Left(peer, why) => {
                     tracing::info!(%peer, ?why, "a member left");
                     self.part(&peer);
+                    self.tell(|notifier, now, at_ms| {
+                        notifier.gone(now, at_ms, &peer, why == LeaveReason::Goodbye)
+                    });
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
                 Output::Disconnect { peer, why, ban_ns: 0 } => {
@@ -186,6 +197,12 @@ impl Inner {
 
     /// Tells the player something, on every surface.
     pub fn warn(&self, warning: &str) {
+        self.tell(|notifier, now, at_ms| notifier.warning(now, at_ms, warning));
+        self.show_warning(warning);
+    }
+
+    /// Shows a warning of which the notifier has words of its own.
+    fn show_warning(&self, warning: &str) {
         tracing::warn!("{warning}");
         let mut warnings = lock(&self.warnings);
         warnings.retain(|known| known != warning);
@@ -202,6 +219,7 @@ impl Inner {
     /// A warning no longer holds.
     pub fn settle(&self, warning: &str) {
         lock(&self.warnings).retain(|known| known != warning);
+        lock(&self.notifier).settled(warning);
         self.notify(Notice::Status);
     }
 
@@ -456,10 +474,13 @@ impl Brain {
                     ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part))
                         || address == "/"
                 };
-                if addresses.iter().any(followed) {
-                    self.inner.follow_project();
-                }
+                let followed = addresses.iter().any(followed);
+                lock(&self.inner.following.changed).extend(addresses.iter().cloned());
                 self.inner.notify(Notice::Project(addresses));
+                match followed {
+                    true => self.inner.follow_project(),
+                    false => self.inner.settle_touches(),
+                }
             }
             project::Event::Quarantined { member, reason } => {
                 self.inner.warn(&format!(
@@ -494,6 +515,10 @@ impl Brain {
         if self.ticks.is_multiple_of(BEAT_TICKS) {
             inner.keep_beat(&mut self.beat_rounds);
         }
+        if self.ticks.is_multiple_of(MEMBER_TICKS) {
+            inner.observe_members();
+        }
+        inner.tell(Notifier::poll);
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));
         }
@@ -522,8 +547,10 @@ impl Brain {
             let Some((event, rewired)) = polled else { return };
             match event {
                 DeviceEvent::Lost(reason) => {
-                    self.inner.warn(&reason.to_string());
-                    self.device_warning = Some(reason.to_string());
+                    let reason = reason.to_string();
+                    self.inner.show_warning(&reason);
+                    self.inner.tell(|notifier, now, at_ms| notifier.device(now, at_ms, Some(&reason)));
+                    self.device_warning = Some(reason);
                 }
                 DeviceEvent::RateChanged { rate_hz } => {
                     self.inner
@@ -536,6 +563,7 @@ impl Brain {
                     if let Some(lost) = self.device_warning.take() {
                         self.inner.settle(&lost);
                     }
+                    self.inner.tell(|notifier, now, at_ms| notifier.device(now, at_ms, None));
                     tracing::info!(device = %info.device, host = %info.host, "sound is back");
                 }
                 DeviceEvent::PeriodChanged { period_frames } => {

@@ -10,6 +10,7 @@ mod follow;
 mod meters;
 mod midi_hub;
 mod network;
+mod people;
 mod rig;
 
 use std::{
@@ -248,9 +249,6 @@ impl Node {
 
         #[cfg(feature = "devices")]
         let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
         let inner = Arc::new(Inner {
             me,
             name: settings.name.clone(),
@@ -268,10 +266,14 @@ impl Node {
             link,
             peers: Mutex::new(BTreeMap::new()),
             levels: Mutex::new(Levels::default()),
-            warnings: Mutex::new(warnings),
+            warnings: Mutex::new(Vec::new()),
+            notifier: Mutex::default(),
             notices: broadcast::channel(NOTICES).0,
             terminal,
         });
+        for warning in warnings {
+            inner.warn(&warning);
+        }
         inner.rewire(wiring);
         inner.introduce_myself();
 

@@ -3,6 +3,8 @@
 use super::message::Codec;
 use super::*;
 
+mod people;
+
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MS;
 
@@ -78,7 +80,10 @@ impl Band {
                         Output::Joined(peer, _) => self.joined[from].push(peer),
                         Output::Left(peer, why) => self.left[from].push((peer, why)),
                         Output::Disconnect { why, .. } => self.refused[from].push(why),
-                        Output::StreamChanged(..) | Output::BeatChanged { .. } => {}
+                        Output::StreamChanged(..)
+                        | Output::BeatChanged { .. }
+                        | Output::StateChanged(_)
+                        | Output::TouchesChanged(_) => {}
                     }
                 }
             }

@@ -102,6 +102,8 @@ struct Change {
     to: ScalarValue,
     /// The write that is to be taken back; `None`: the register was not there.
     mark: Option<Mark>,
+    /// The write before that, which the step before this one may have made.
+    under: Option<Mark>,
     /// It made the track whose `deleted` this is.
     creates: bool,
 }
@@ -157,7 +159,9 @@ impl Project {
         let mut changed: Vec<(String, Option<Value>)> = Vec::new();
         for change in &mut ours {
             std::mem::swap(&mut change.from, &mut change.to);
-            change.mark = self.mark(&change.document, &change.key).map(|(mark, _)| mark);
+            let new = self.mark(&change.document, &change.key).map(|(mark, _)| mark);
+            self.history.stands_again(change, new);
+            (change.mark, change.under) = (new, change.mark);
             let address = address_of(change);
             let value = parameter(&address).map(|_| to_json(&change.to));
             changed.push((address, value));
@@ -191,6 +195,7 @@ impl Project {
                     from: ScalarValue::Boolean(true),
                     to: ScalarValue::Boolean(false),
                     mark: None,
+                    under: None,
                     creates: true,
                     document: document.clone(),
                 },
@@ -204,7 +209,8 @@ impl Project {
                         },
                     };
                     let (document, key) = (document.clone(), key.clone());
-                    Change { document, key, from, to, mark: Some(mark), creates: false }
+                    let under = before.as_ref().map(|(mark, _)| *mark);
+                    Change { document, key, from, to, mark: Some(mark), under, creates: false }
                 }
             };
             changes.push(change);
@@ -291,6 +297,16 @@ impl History {
                 self.undo.pop_front();
             }
             self.undo.push_back(step);
+        }
+    }
+
+    /// What the write under `change` made stands again, by the write `new`: whoever wants to take that one back finds it.
+    fn stands_again(&mut self, change: &Change, new: Option<Mark>) {
+        let steps = self.undo.iter_mut().chain(&mut self.redo);
+        for other in steps.flat_map(|step| &mut step.changes) {
+            if other.document == change.document && other.key == change.key && other.mark == change.under {
+                other.mark = new;
+            }
         }
     }
 

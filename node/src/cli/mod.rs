@@ -18,6 +18,7 @@ mod event;
 mod peers;
 mod status;
 mod text;
+mod tui;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub enum TaskKind {
     Status,
     /// Show the nodes the running node plays with.
     Peers,
+    /// See and steer the running node in the terminal.
+    Tui,
     /// Check what a jam needs; with the options `up` would run with.
     Doctor(Box<Options>),
     /// Make an invite.
@@ -138,6 +141,7 @@ pub fn run(task: &Task, machine: &dyn Machine) -> ExitCode {
         TaskKind::Devices => devices::run(task, machine),
         TaskKind::Status => status::run(task),
         TaskKind::Peers => peers::run(task),
+        TaskKind::Tui => tui::run(task),
         TaskKind::Doctor(options) => doctor::run(task, options, machine),
         TaskKind::Invite | TaskKind::Join | TaskKind::Relay => Err(unavailable(&task.kind)),
     };

@@ -22,6 +22,8 @@
 
 mod backend;
 mod body;
+mod bundle;
+mod desk;
 mod guard;
 pub mod limits;
 mod log;
@@ -43,4 +45,4 @@ pub use log::LogBuffer;
 pub use people::People;
 pub use routes::openapi;
 pub use server::{Config, Server, StartError, start};
-pub use token::Token;
+pub use token::{Keys, Token};

@@ -63,6 +63,11 @@ pub(super) fn list() -> Result<Vec<AudioDevice>, DeviceError> {
     Ok(devices.filter_map(|device| describe(&device)).collect())
 }
 
+/// What [`open`] takes when it is given no name.
+pub(super) fn default_choice() -> Option<String> {
+    find(None).ok().map(|(output, _)| label(&output))
+}
+
 struct Plan {
     name: String,
     opened: Opened,
@@ -206,6 +211,7 @@ fn describe(device: &Device) -> Option<AudioDevice> {
         output_channels: channels(&outputs),
         rate_hz: rates,
         period_frames: None,
+        is_default: false,
     })
 }
 

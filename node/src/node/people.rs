@@ -129,7 +129,7 @@ impl People for NodeBackend {
         states.extend(session.members().map(|(peer, _)| (*peer, session.state_of(now(), peer))));
         let (nodes, edges) = graph_of(&states);
         let name = |peer: &PeerId| match *peer == inner.me {
-            true => inner.name.clone(),
+            true => lock(&inner.name).clone(),
             false => names.get(peer).cloned().unwrap_or_default(),
         };
         let node =
@@ -147,7 +147,7 @@ impl People for NodeBackend {
             .map(|touch| Touch {
                 peer_id: touch.peer.unwrap_or(&inner.me).to_string(),
                 name: match touch.peer {
-                    None => inner.name.clone(),
+                    None => lock(&inner.name).clone(),
                     Some(peer) => names.get(peer).cloned().unwrap_or_default(),
                 },
                 source: format!("{:08x}", touch.source),

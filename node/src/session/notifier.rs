@@ -141,6 +141,13 @@ impl<P: Ord + Clone> Notifier<P> {
         true
     }
 
+    /// A member has another name.
+    pub fn renamed(&mut self, peer: &P, name: &str) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.name = shown(name);
+        }
+    }
+
     /// A member is gone, on purpose or not. Returns whether something is to be said now.
     pub fn gone(&mut self, now_ns: i64, at_ms: u64, peer: &P, on_purpose: bool) -> bool {
         let Some(member) = self.members.get_mut(peer) else { return false };
@@ -395,9 +402,12 @@ mod tests {
 
     #[test]
     fn the_device_is_said_at_once_and_a_loose_plug_less_and_less() {
-        let gone =
-            |notifier: &mut Notifier<u8>, now| drop(notifier.device(now, 0, Some("the device is gone")));
-        let back = |notifier: &mut Notifier<u8>, now| drop(notifier.device(now, 0, None));
+        let gone = |notifier: &mut Notifier<u8>, now| {
+            notifier.device(now, 0, Some("the device is gone"));
+        };
+        let back = |notifier: &mut Notifier<u8>, now| {
+            notifier.device(now, 0, None);
+        };
         let said = told(&[(1_000, &gone), (4_000, &back)], 20_000);
         assert_eq!(said, [(1_000, Kind::DeviceLost), (4_500, Kind::DeviceBack)]);
         let mut story: Vec<(i64, &dyn Fn(&mut Notifier<u8>, i64))> = Vec::new();

@@ -373,6 +373,7 @@ impl Node {
                 self.effects.push_back(Effect::Disconnect { peer, ban });
             }
             session::Output::StreamChanged(..)
+            | session::Output::Renamed(..)
             | session::Output::BeatChanged { .. }
             | session::Output::StateChanged(_)
             | session::Output::TouchesChanged(_) => {}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Path;
+use super::{Path, Severity};
 
 /// The session as its members report it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -138,16 +138,4 @@ pub enum NotificationKind {
     DeviceBack,
     /// Something the player should know, also in `Status.warnings`.
     Warning,
-}
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// All is well.
-    Good,
-    /// Worth knowing.
-    Notice,
-    /// Something does not work.
-    Bad,
 }

@@ -69,12 +69,8 @@ impl Report {
         if !self.is_ok() {
             let detail = self.detail.as_deref().unwrap_or_default();
             // With stderr gone there is no other place to complain.
-            let _ = writeln!(
-                std::io::stderr().lock(),
-                "{}: {detail}\nreplay: {}",
-                self.verdict,
-                self.replay()
-            );
+            let _ =
+                writeln!(std::io::stderr().lock(), "{}: {detail}\nreplay: {}", self.verdict, self.replay());
         }
         Ok(())
     }

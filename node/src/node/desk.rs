@@ -384,7 +384,7 @@ fn shown(verdict: &Verdict) -> Diagnosis {
             Remedy::Period(frames) => (format!("Use {frames} frames"), json!({"period_frames": frames})),
             Remedy::BestDevice => ("Use the best device there is".to_owned(), json!({"device": "auto"})),
         };
-        Action { label, method: "PUT".to_owned(), path: "/api/v1/audio".to_owned(), body: Some(body) }
+        Action { label, method: "PUT".to_owned(), path: "/audio".to_owned(), body: Some(body) }
     });
     Diagnosis {
         severity: match verdict.severity {

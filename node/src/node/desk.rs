@@ -209,8 +209,11 @@ impl NodeBackend {
             });
             self.0.media.set_muted(new.mute);
         }
+        let me = self.desk_me();
+        // After the rig is let go: carrying out what the session decides may need it.
+        self.0.tell_muted(me.muted);
         self.0.notify(Notice::Status);
-        self.desk_me()
+        me
     }
 
     pub(super) fn desk_master(&self) -> Master {

@@ -374,7 +374,9 @@ impl Node {
             }
             session::Output::StreamChanged(..)
             | session::Output::Renamed(..)
-            | session::Output::BeatChanged { .. } => {}
+            | session::Output::BeatChanged { .. }
+            | session::Output::StateChanged(_)
+            | session::Output::TouchesChanged(_) => {}
         }
     }
 

@@ -16,6 +16,7 @@ pub mod checker;
 pub mod clock;
 pub mod disk;
 mod host;
+pub mod hostile;
 pub mod log;
 pub mod network;
 pub mod node;

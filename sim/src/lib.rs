@@ -19,6 +19,7 @@ pub mod clock;
 pub mod disk;
 pub mod emulator;
 mod host;
+pub mod hostile;
 pub mod log;
 pub mod network;
 pub mod node;

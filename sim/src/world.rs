@@ -231,6 +231,8 @@ impl World {
             nodes: self.hosts.len(),
             verdict,
             detail,
+            only: None,
+            shrunk: None,
             events: self.log.events(),
             log_hash: self.log.hash(),
             figures,

@@ -231,6 +231,8 @@ impl World {
             nodes: self.hosts.len(),
             verdict,
             detail,
+            only: None,
+            shrunk: None,
             events: self.log.events(),
             log_hash: self.log.hash(),
             figures,
@@ -798,7 +800,8 @@ impl World {
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
             // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            if !other.runs() || other.hostile.is_some() || self.just_stepped(host) || self.just_stepped(other) {
+            if !other.runs() || other.hostile.is_some() || self.just_stepped(host) || self.just_stepped(other)
+            {
                 return None;
             }
             let stated = node.clock(local, &other.peer)?;

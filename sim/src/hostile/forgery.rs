@@ -54,8 +54,12 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
 
 /// Gives every change in the frame the checksum of what it says now.
 fn repair(frame: &mut [u8]) {
-    let marks: Vec<usize> =
-        frame.windows(MARK.len()).enumerate().filter(|(_, it)| **it == MARK).map(|(place, _)| place).collect();
+    let marks: Vec<usize> = frame
+        .windows(MARK.len())
+        .enumerate()
+        .filter(|(_, it)| **it == MARK)
+        .map(|(place, _)| place)
+        .collect();
     for mark in marks {
         let content = mark + 8;
         let Some(end) = end_of_chunk(frame, content) else { continue };
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn true_words_arrive_and_no_forgery_does() {
-        let (heard, sent_away) = told(|frame, ..| frame.to_vec());
+        let (heard, sent_away) = told(|frame, _, _| frame.to_vec());
         assert!(heard.contains(TRUE_WORDS) && !sent_away);
         for how in [Forgery::Damaged, Forgery::Unsigned, Forgery::AnotherAuthor] {
             let (heard, sent_away) =
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn a_repaired_change_has_a_checksum_that_the_engine_takes() {
         // A repaired change that says nothing new is the change itself.
-        let (heard, sent_away) = told(|frame, ..| {
+        let (heard, sent_away) = told(|frame, _, _| {
             let mut same = frame.to_vec();
             repair(&mut same);
             assert_eq!(same, frame);

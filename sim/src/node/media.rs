@@ -222,7 +222,8 @@ impl Media {
             let mut send = |timestamp: i64, payload: &[u8]| {
                 for (peer, member) in &mut *members {
                     member.outgoing.push_audio(timestamp, payload);
-                    datagrams.extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
+                    datagrams
+                        .extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
                 }
             };
             packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
@@ -239,7 +240,12 @@ impl Media {
     }
 
     /// Any datagram of a member, as the network thread hands it in; returns what to answer at once.
-    pub(super) fn handle_datagram(&mut self, now: LocalTime, peer: &PeerKey, datagram: &Bytes) -> Vec<Addressed> {
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: LocalTime,
+        peer: &PeerKey,
+        datagram: &Bytes,
+    ) -> Vec<Addressed> {
         let Some((epoch, packets)) = self.members.get(peer).map(|it| (it.epoch, it.packets)) else {
             return vec![];
         };
@@ -365,7 +371,8 @@ impl Media {
 /// The datagram as a receiver with this fault sees it.
 fn sabotaged(datagram: &Bytes, sabotage: Option<Sabotage>, packets: u16) -> Vec<Bytes> {
     let header = Header::parse(datagram).ok().filter(|_| classify(datagram) == Some(Kind::Rtp));
-    let Some((header, payload)) = header.filter(|(it, _)| it.payload_type != transport::rtp::payload_type::MIDI)
+    let Some((header, payload)) =
+        header.filter(|(it, _)| it.payload_type != transport::rtp::payload_type::MIDI)
     else {
         return vec![datagram.clone()];
     };

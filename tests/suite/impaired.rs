@@ -75,14 +75,15 @@ fn two_players_on_bad_wifi_hear_each_other_and_are_told_how_bad_it_is() {
         let [from, to] = delivery.span_frames.map(|frame| to_ms(frame as f64) / 1e3);
         assert!(to - from > LISTENED_S - 5.0, "heard only from {from} s to {to} s");
     }
-    // Both latencies together, by the recordings and by the nodes: over a link whose delay wanders the figure is of a
-    // moment and the recording of all, so they agree to a few periods.
-    let proved_ms = to_bob.lag_ms() + to_alice.lag_ms();
+    // Both latencies together, by the recordings and by the nodes. Over such a link the playout delay is adjusted all
+    // the time: the nodes' figure is of a moment, and must be among those of the recordings.
+    let sum_ms = |lag: usize| to_ms(to_bob.lag_frames[lag] + to_alice.lag_frames[lag]);
     let said_ms = number(&of_alice, "/audio/one_way_ms") + number(&of_bob, "/audio/one_way_ms");
+    let (least, most) = (sum_ms(0).min(sum_ms(2)), sum_ms(0).max(sum_ms(2)));
     eprintln!(
-        "mouth to ear, both ways together: {proved_ms:.2} ms by the recordings, {said_ms:.2} ms by the nodes"
+        "mouth to ear, both ways together: {least:.2} to {most:.2} ms by the recordings, {said_ms:.2} by the nodes"
     );
-    assert!((proved_ms - said_ms).abs() < 12.0, "one_way_ms is not true");
+    assert!((least - 4.0..most + 4.0).contains(&said_ms), "one_way_ms is not true");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The simulator's command line.
 
 use std::{
-    io::Write as _,
+    fs::File,
+    io::{BufReader, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,9 +16,10 @@ use clap::{Parser, Subcommand};
 use sim::{
     emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
+    replay,
     report::Report,
     scenario::{self, Scenario},
-    world,
+    stack, world,
 };
 
 /// Plays Bandmesh's own cores in a virtual world, replayed from a seed and judged by checkers.
@@ -59,6 +62,11 @@ enum Command {
     /// Set up routers that translate addresses, in network namespaces.
     #[command(subcommand)]
     Nat(NatCommand),
+    /// Run a node's cores again on the trace it wrote with --trace, and compare every decision.
+    Replay {
+        /// The trace.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,8 +75,9 @@ fn main() -> ExitCode {
         Command::List => list(json),
         Command::Run { scenario, seed, log } => match scenario::find(&scenario) {
             Some(scenario) => show(&play(scenario, seed, log.then(to_stderr)), json),
+            None if stack::scenario::find(&scenario).is_some() => play_stack(&scenario, seed, log, json),
             None => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
+                let names: Vec<&str> = all_scenarios().map(|(name, _)| name).collect();
                 say_error(&format!("there is no scenario {scenario}; there are {}", names.join(", ")));
                 return ExitCode::from(2);
             }
@@ -76,6 +85,13 @@ fn main() -> ExitCode {
         Command::Swarm { seeds, first } => swarm(first, seeds, json),
         Command::Link(arguments) => return args::link(&arguments, json),
         Command::Nat(command) => return args::nat(&command, json),
+        Command::Replay { file } => match play_again(&file) {
+            Ok(outcome) => show_replay(&outcome, json),
+            Err(why) => {
+                say_error(&format!("{}: {why}", file.display()));
+                return ExitCode::from(2);
+            }
+        },
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -92,9 +108,30 @@ fn play(scenario: &Scenario, seed: u64, reader: Option<Reader>) -> Report {
     Report { wall_s: begun.elapsed().as_secs_f64(), ..report }
 }
 
+/// Plays one run of the whole stack, in a program of its own: [`sim::stack`] says why.
+fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> std::io::Result<bool> {
+    let player = std::env::current_exe()?.with_file_name("bandmesh-sim-stack");
+    let flags =
+        [(log, "--log"), (json, "--json")].into_iter().filter_map(|(is_on, flag)| is_on.then_some(flag));
+    let played = std::process::Command::new(&player)
+        .args([scenario, "--seed", &seed.to_string()])
+        .args(flags)
+        .status()
+        .inspect_err(|error| {
+            say_error(&format!("{}: {error}; build it with the simulator", player.display()))
+        })?;
+    Ok(played.success())
+}
+
+/// Names and descriptions: of the cores' scenarios, then of the whole stack's.
+fn all_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cores = scenario::ALL.iter().map(|it| (it.name, it.about));
+    cores.chain(stack::scenario::ALL.iter().map(|it| (it.name, it.about)))
+}
+
 fn list(json: bool) -> std::io::Result<bool> {
     let mut out = std::io::stdout().lock();
-    for Scenario { name, about, .. } in scenario::ALL {
+    for (name, about) in all_scenarios() {
         if json {
             writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
         } else {
@@ -145,28 +182,48 @@ fn swarm(first: u64, seeds: u64, json: bool) -> std::io::Result<bool> {
 
 /// Prints a report; says whether it is ok.
 fn show(report: &Report, json: bool) -> std::io::Result<bool> {
+    report.show(json)?;
+    Ok(report.is_ok())
+}
+
+fn play_again(file: &Path) -> Result<replay::Outcome, replay::ReplayError> {
+    let file = File::open(file).map_err(|error| replay::ReplayError::Read(error.into()))?;
+    replay::replay(BufReader::new(file))
+}
+
+/// Prints what came of a replay; says whether every decision was equal.
+fn show_replay(outcome: &replay::Outcome, json: bool) -> std::io::Result<bool> {
     let mut out = std::io::stdout().lock();
     if json {
-        let text = serde_json::to_string(report).map_err(std::io::Error::other)?;
+        let text = serde_json::to_string(outcome).map_err(std::io::Error::other)?;
         writeln!(out, "{text}")?;
-    } else {
-        writeln!(
-            out,
-            "{:20} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
-            report.scenario,
-            report.seed,
-            report.nodes,
-            report.virtual_s,
-            report.wall_s,
-            report.log_hash.get(..16).unwrap_or_default(),
-            report.verdict
-        )?;
+        return Ok(outcome.equal);
     }
-    if !report.is_ok() {
-        let detail = report.detail.as_deref().unwrap_or_default();
-        say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
+    let replay::Outcome { name, peer_id, version, seconds, records, ended, .. } = outcome;
+    writeln!(out, "trace of {name} ({peer_id}), bandmesh {version}: {seconds:.3} s, {records} records")?;
+    let incomplete = if outcome.complete { "" } else { "INCOMPLETE, " };
+    writeln!(out, "{incomplete}it ends {ended}")?;
+    for (kind, count) in &outcome.compared {
+        writeln!(out, "  {count:>10}  {}", kind.replace('_', " "))?;
     }
-    Ok(report.is_ok())
+    if outcome.callbacks_left > 0 {
+        writeln!(out, "  {:>10}  callbacks at the end took what the trace has not", outcome.callbacks_left)?;
+    }
+    for warning in &outcome.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let Some(difference) = &outcome.difference else {
+        writeln!(out, "every recorded decision was made again")?;
+        return Ok(true);
+    };
+    let replay::Difference { record, octet, at_s, what, recorded, replayed, context } = difference;
+    writeln!(out, "DIFFERENCE at {at_s:.6} s, record {record} (octet {octet}): {what}")?;
+    writeln!(out, "  recorded  {recorded}\n  replayed  {replayed}")?;
+    writeln!(out, "  before it, of the same core:")?;
+    for line in context {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(false)
 }
 
 fn to_stderr() -> Reader {

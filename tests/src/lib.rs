@@ -33,7 +33,7 @@ mod turn;
 mod wait;
 
 pub use avahi::AvahiBrowser;
-pub use binary::bandmesh;
+pub use binary::{bandmesh, simulator};
 pub use client::{Client, Reply, Socket};
 pub use garbage::{open_ports, spray_datagrams, spray_tcp};
 pub use jack::{Heard, JackServer};

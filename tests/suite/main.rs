@@ -18,3 +18,4 @@ mod jack;
 mod midi;
 mod project;
 mod sessions;
+mod trace;

@@ -45,10 +45,7 @@ use transport::{
     time::{LocalTime, SessionTime},
 };
 
-use self::{
-    due::DueMidi,
-    plane::Plane,
-};
+use self::{due::DueMidi, plane::Plane};
 use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo, trace::Recorder};
 
 pub use incoming::{Counters, Incoming, IncomingReport, Moment};

@@ -197,7 +197,8 @@ impl Node {
             seed: rand::random(),
         };
         let to_mesh: Arc<OnceLock<Mesh>> = Arc::default();
-        let (mesh_cell, missed, project_recorder) = (to_mesh.clone(), project_missed.clone(), recorder.clone());
+        let (mesh_cell, missed, project_recorder) =
+            (to_mesh.clone(), project_missed.clone(), recorder.clone());
         let (project, notes) = project::start(&settings.project_file, config, move |event| {
             if let Some(mesh) = mesh_cell.get() {
                 brain::serve_project(mesh, &project_recorder, &event);
@@ -210,7 +211,8 @@ impl Node {
         let stored = stored_beat(&project.handle).await;
 
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
-        let (rig, wiring) = Rig::start(settings.device.clone(), settings.codec, None, recorder.clone(), wrap)?;
+        let (rig, wiring) =
+            Rig::start(settings.device.clone(), settings.codec, None, recorder.clone(), wrap)?;
         warnings.extend(rig.info().notes);
         warnings.extend(wiring.note.clone());
 
@@ -230,8 +232,7 @@ impl Node {
         // Nothing was there to send before, so no frame is missed.
         let _ = to_mesh.set(mesh.clone());
 
-        let hub =
-            MidiHub { audio: rig.audio(), system: system_midi(&settings), recorder: recorder.clone() };
+        let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings), recorder: recorder.clone() };
         let outlet = Outlet { table: table.clone(), recorder: recorder.clone() };
         let answer = outlet.clone();
         let media = media::start(outlet, Box::new(hub), rand::random(), recorder.clone())?;

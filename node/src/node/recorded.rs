@@ -109,8 +109,7 @@ impl RecordedSession {
         let recorder = &self.recorder;
         self.session.change_beat(now_ns, |register, at, author| {
             let next = change(register, at, author);
-            recorder
-                .record(|| Record::Session { at_ns: now_ns, call: SessionCall::ChangeBeat(next) });
+            recorder.record(|| Record::Session { at_ns: now_ns, call: SessionCall::ChangeBeat(next) });
             next
         });
     }

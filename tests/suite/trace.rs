@@ -40,7 +40,7 @@ fn a_session_is_decided_again_from_its_trace() {
         std::thread::sleep(ms(2_000));
     };
     meet(&alice, &bob);
-    alice.api().put("/playback", &json!({"tempo_bpm": 97.5, "playing": true})).ok();
+    alice.api().put("/transport", &json!({"tempo_bpm": 97.5, "playing": true})).ok();
     bob.edit(json!([{"op": "set", "address": "/transport/tempo_bpm", "value": 140.0}]));
     std::thread::sleep(ms(300));
     bob.kill();

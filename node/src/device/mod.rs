@@ -20,6 +20,8 @@ mod driven;
 mod file;
 #[cfg(feature = "devices")]
 mod jack;
+#[cfg(feature = "devices")]
+mod libasound;
 pub mod link;
 mod list;
 pub mod midi;

@@ -9,6 +9,9 @@
 //! A howl in full is one tone, for which there is no such peak: it is told by one loud lasting tone of the same
 //! frequency on both sides.
 //!
+//! Two strokes that follow each other, one here and one there, look like an echo once; so the same delay must be found
+//! three times running. A drum machine here in step with one there may be taken for an echo if their sounds are alike.
+//!
 //! Limits: delays from 1 to 150 ms; an echo weaker than [`MIN_ECHO_GAIN`] is let pass as leaking headphones; what I hear of
 //! myself through the node comes back in no time and is not taken for an echo.
 
@@ -42,7 +45,9 @@ const HOWL_PURITY: f32 = 0.8;
 /// Bins to each side of the strongest that belong to it.
 const TONE_BINS: usize = 4;
 /// Comparisons in a row before an echo, or a howl, is believed.
-const ECHOES: u32 = 2;
+const ECHOES: u32 = 3;
+/// How far the delays of one echo lie apart, in compared samples.
+const SAME_DELAY: usize = 2;
 const HOWLS: u32 = 4;
 /// Comparisons without a sign until the warning goes: ten seconds, in which music may pause.
 const QUIET: u32 = 20;
@@ -58,7 +63,8 @@ pub struct FeedbackDetector {
     until_next: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     backward: Arc<dyn ComplexToReal<f32>>,
-    echoes: u32,
+    /// The delay of the latest echo, and how often it was found in a row.
+    echo: Option<(usize, u32)>,
     howls: u32,
     quiet: u32,
     warns: bool,
@@ -67,7 +73,8 @@ pub struct FeedbackDetector {
 /// What one comparison showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Signs {
-    echo: bool,
+    /// The delay of an echo, in compared samples.
+    echo: Option<usize>,
     howl: bool,
 }
 
@@ -86,7 +93,7 @@ impl FeedbackDetector {
             until_next: WINDOW,
             forward: planner.plan_fft_forward(PADDED),
             backward: planner.plan_fft_inverse(PADDED),
-            echoes: 0,
+            echo: None,
             howls: 0,
             quiet: 0,
             warns: false,
@@ -123,10 +130,14 @@ impl FeedbackDetector {
     }
 
     fn note(&mut self, signs: Signs) {
-        self.echoes = if signs.echo { self.echoes + 1 } else { 0 };
+        self.echo = signs.echo.map(|delay| match self.echo {
+            Some((before, times)) if delay.abs_diff(before) <= SAME_DELAY => (delay, times + 1),
+            _ => (delay, 1),
+        });
+        let echoes = self.echo.map_or(0, |(_, times)| times);
         self.howls = if signs.howl { self.howls + 1 } else { 0 };
         self.quiet = if signs == Signs::default() { self.quiet + 1 } else { 0 };
-        if self.echoes >= ECHOES || self.howls >= HOWLS {
+        if echoes >= ECHOES || self.howls >= HOWLS {
             self.warns = true;
         } else if self.quiet >= QUIET {
             self.warns = false;
@@ -144,8 +155,7 @@ impl FeedbackDetector {
         let loud = output_rms >= HOWL_RMS && input_rms >= HOWL_RMS;
         let howl =
             loud && matches!((tone(&output), tone(&input)), (Some(out), Some(inn)) if out.abs_diff(inn) <= 1);
-        let echo =
-            self.peak_delay(&output, &input).is_some_and(|delay| self.echo_gain(delay) >= MIN_ECHO_GAIN);
+        let echo = self.peak_delay(&output, &input).filter(|delay| self.echo_gain(*delay) >= MIN_ECHO_GAIN);
         Signs { echo, howl }
     }
 
@@ -235,6 +245,26 @@ mod tests {
             * 0.2
     }
 
+    /// The same string under a hand: each stroke a little early or late, a little sharp or flat, and of its own colour.
+    fn plucked(hz: f32, every: usize, frame: usize) -> f32 {
+        let mut hand = Noise((frame / every) as u64 * 7_919 + 5);
+        for _ in 0..8 {
+            hand.next();
+        }
+        let late = ((hand.next() + 1.0) * 480.0) as usize;
+        let (tuning, color) = (1.0 + 0.003 * hand.next(), hand.next());
+        let t = (frame % every).saturating_sub(late) as f32 / RATE_HZ as f32;
+        let sounding = if frame % every >= late { 0.2 } else { 0.0 };
+        (1..8)
+            .map(|k| {
+                let k = k as f32;
+                let phase = std::f32::consts::TAU * hz * k * tuning * t + color * k;
+                phase.sin() * (-t * (2.0 + color) * k).exp() / k
+            })
+            .sum::<f32>()
+            * sounding
+    }
+
     /// Whether anything is found within `seconds` of what `frame` gives as output and input.
     fn found(seconds: usize, mut frame: impl FnMut(usize) -> (f32, f32)) -> bool {
         let mut detector = FeedbackDetector::new(RATE_HZ);
@@ -273,7 +303,7 @@ mod tests {
             let (mut drums, mut mine, mut room) = (Noise(1), Noise(3), Noise(2));
             let yes = found(30, |n| {
                 let hit = (-((n % 24_000) as f32) / 1_500.0).exp();
-                let input = 0.5 * string(own, 12_000, n + 40) + 0.2 * hit * mine.next() + 0.001 * room.next();
+                let input = 0.5 * plucked(own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
                 (band(&mut drums, n) + 0.0005 * drums.next(), input)
             });
             assert!(!yes, "{own} Hz");
@@ -312,7 +342,7 @@ mod tests {
     fn warning_goes_ten_seconds_after_the_last_sign() {
         let mut detector = FeedbackDetector::new(RATE_HZ);
         for _ in 0..ECHOES {
-            detector.note(Signs { echo: true, howl: false });
+            detector.note(Signs { echo: Some(100), howl: false });
         }
         assert!(detector.warns);
         for _ in 1..QUIET {

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use sim::{
+    emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
     path::PathCommand,
     report::Report,
@@ -63,6 +64,11 @@ enum Command {
         #[arg(long)]
         jobs: Option<usize>,
     },
+    /// Put a bad link between real programs.
+    Link(Box<LinkArguments>),
+    /// Set up routers that translate addresses, in network namespaces.
+    #[command(subcommand)]
+    Nat(NatCommand),
     /// Record what a real path does to packets.
     #[command(subcommand)]
     Path(PathCommand),
@@ -98,6 +104,8 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Command::Link(arguments) => return args::link(&arguments, json),
+        Command::Nat(command) => return args::nat(&command, json),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -36,10 +36,11 @@ mod source;
 mod stats;
 mod tap;
 mod timeline;
+mod tone;
 
 pub use handle::{Config, ConfigError, Handle, QueueFull, engine};
 pub use instrument::{Instrument, InstrumentError, MidiFull, MidiWriter};
-pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId};
+pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId, Tone};
 pub use process::Engine;
 pub use source::{MAX_BLOCK_FRAMES, PushError, Source, SourceConfig, SourceError, SourceWriter};
 pub use stats::{EngineStats, LOAD_EDGES_US, Load, Meter, PlayoutPoint, SourceCounters, SourceStats};

@@ -113,6 +113,8 @@ struct Shared {
     engine_rate_hz: AtomicU32,
     stopping: AtomicBool,
     sent_packets: AtomicU64,
+    /// Nothing this player plays on MIDI goes to the others. Their audio is muted in the engine.
+    muted: AtomicBool,
     incarnation: u32,
     /// Note-offs of members that are gone, for the MIDI output.
     last_notes: Mutex<Vec<DueMidi>>,
@@ -168,6 +170,7 @@ fn plane<D: Datagrams>(datagrams: D, midi: Box<dyn MidiIo>, incarnation: u32) ->
         engine_rate_hz: AtomicU32::new(48_000),
         stopping: AtomicBool::new(false),
         sent_packets: AtomicU64::new(0),
+        muted: AtomicBool::new(false),
         incarnation,
         last_notes: Mutex::default(),
     });
@@ -303,6 +306,11 @@ impl Media {
         let entry = self.peer(peer)?;
         let meter = lock(&entry.source).meter();
         Some(meter)
+    }
+
+    /// Whether this player's notes stay at home. Notes that sound at the others are ended.
+    pub fn set_muted(&self, muted: bool) {
+        self.shared.muted.store(muted, Ordering::Relaxed);
     }
 
     /// Media datagrams sent since the start.

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn true_words_arrive_and_no_forgery_does() {
-        let (heard, sent_away) = told(|frame, ..| frame.to_vec());
+        let (heard, sent_away) = told(|frame, _, _| frame.to_vec());
         assert!(heard.contains(TRUE_WORDS) && !sent_away);
         for how in [Forgery::Damaged, Forgery::Unsigned, Forgery::AnotherAuthor] {
             let (heard, sent_away) =
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_repaired_change_has_a_checksum_that_the_engine_takes() {
         // A repaired change that says nothing new is the change itself.
-        let (heard, sent_away) = told(|frame, ..| {
+        let (heard, sent_away) = told(|frame, _, _| {
             let mut same = frame.to_vec();
             repair(&mut same);
             assert_eq!(same, frame);

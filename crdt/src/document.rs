@@ -213,7 +213,11 @@ impl Document {
     ) -> Result<(), String> {
         self.doc.set_actor(author.to_actor());
         for (key, value) in edits {
-            // Automerge skips a value that is there already; a conflict, though, ends by being written over.
+            // What stands there already is not written again. Automerge would skip it too, but not where others had written at
+            // the same time: it would take their values away, by an operation that no change of ours may hold.
+            if self.registers.get(key).is_some_and(|register| register.value == *value) {
+                continue;
+            }
             self.doc.put(ROOT, key.as_str(), value.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! A bad link between two hosts, by the simulator's emulator.
 
-use crate::binary::bandmesh_sim;
+use crate::binary::simulator;
 use crate::lan::Host;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +30,7 @@ impl BadLink {
         // It dies with the thread that starts it, and its devices with it.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
-            .arg(bandmesh_sim())
+            .arg(simulator())
             .args(["link", "--json", "--tun", a.namespace(), b.namespace()])
             .args(["--address-a", &format!("{}/24", Self::A), "--address-b", &format!("{}/24", Self::B)])
             .args(settings)

@@ -11,7 +11,7 @@ pub fn bandmesh() -> &'static Path {
 }
 
 /// The `bandmesh-sim` program: the one named by `BANDMESH_SIM_BIN`, or this workspace's, built if it is stale.
-pub(crate) fn bandmesh_sim() -> &'static Path {
+pub fn simulator() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         std::env::var_os("BANDMESH_SIM_BIN").map_or_else(|| built("bandmesh-sim"), PathBuf::from)

@@ -36,7 +36,7 @@ mod wait;
 
 pub use avahi::AvahiBrowser;
 pub use bad_link::BadLink;
-pub use binary::bandmesh;
+pub use binary::{bandmesh, simulator};
 pub use client::{Client, Reply, Socket};
 pub use garbage::{open_ports, spray_datagrams, spray_tcp};
 pub use jack::{Heard, JackServer};

@@ -1,6 +1,6 @@
 //! Hosts behind routers that translate addresses, by `bandmesh-sim nat`.
 
-use crate::binary::bandmesh_sim;
+use crate::binary::simulator;
 use crate::lan::Host;
 use crate::turn::Turn;
 use serde_json::Value;
@@ -71,7 +71,7 @@ impl Drop for NatLab {
 }
 
 fn nat(arguments: &[&str]) -> Output {
-    Command::new(bandmesh_sim()).args(["nat", "--json"]).args(arguments).output().expect("run bandmesh-sim")
+    Command::new(simulator()).args(["nat", "--json"]).args(arguments).output().expect("run bandmesh-sim")
 }
 
 fn host(place: &Value) -> Host {

@@ -21,3 +21,4 @@ mod midi;
 mod page;
 mod project;
 mod sessions;
+mod trace;

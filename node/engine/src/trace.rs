@@ -151,7 +151,9 @@ impl Trace {
 /// FNV-1a over the bits of `samples`, taken as words of 32 bits, from `state` on.
 #[must_use]
 pub fn hash_on(state: u64, samples: &[f32]) -> u64 {
-    samples.iter().fold(state, |hash, sample| (hash ^ u64::from(sample.to_bits())).wrapping_mul(0x0100_0000_01b3))
+    samples
+        .iter()
+        .fold(state, |hash, sample| (hash ^ u64::from(sample.to_bits())).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// FNV-1a over the bits of `samples`, taken as words of 32 bits.

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed step ends its test")]
 
 use engine::{
-    Command, Config, Engine, Handle, HostTime, SourceConfig, SourceId, SourceTrace, SourceWriter, TraceReader,
-    engine,
+    Command, Config, Engine, Handle, HostTime, SourceConfig, SourceId, SourceTrace, SourceWriter,
+    TraceReader, engine,
 };
 
 const PERIOD: usize = 128;
@@ -55,7 +55,8 @@ fn the_same_blocks_in_the_same_callbacks_give_the_same_bits() {
         let now = HostTime(1_000_000_000 + callback * 2_666_667 + dice.roll(300_000));
         for (n, (_, _, channels)) in SOURCES.into_iter().enumerate() {
             let samples = (0..PERIOD * channels).map(|_| dice.roll(2_000) as f32 / 1_000.0 - 1.0).collect();
-            let block = ((callback as usize * PERIOD) as i64, HostTime(now.0 - dice.roll(2_000_000)), samples);
+            let block =
+                ((callback as usize * PERIOD) as i64, HostTime(now.0 - dice.roll(2_000_000)), samples);
             match dice.roll(40) {
                 0 => {}
                 1 => late[n].push(block),
@@ -83,7 +84,10 @@ fn the_same_blocks_in_the_same_callbacks_give_the_same_bits() {
         assert_eq!(second.trace.next_callback(&mut replayed), Some(trace));
         assert_eq!(recorded, replayed, "callback {callback}");
     }
-    assert!(taken > 120_000 && concealed > 100_000, "{taken} {concealed}: it was as busy as it is meant to be");
+    assert!(
+        taken > 120_000 && concealed > 100_000,
+        "{taken} {concealed}: it was as busy as it is meant to be"
+    );
 }
 
 #[test]

@@ -13,13 +13,13 @@
 //! direction each source's queue (bounded, newest refused and counted here), and MIDI for the output port (bounded,
 //! see [`due`]).
 
-mod due;
-mod incoming;
+pub mod due;
+pub mod incoming;
 mod instrument;
 mod latency;
-mod outgoing;
+pub mod outgoing;
 mod pace;
-mod packetiser;
+pub mod packetiser;
 mod plane;
 mod recording;
 mod totals;
@@ -45,10 +45,7 @@ use transport::{
     time::{LocalTime, SessionTime},
 };
 
-use self::{
-    due::DueMidi,
-    plane::Plane,
-};
+use self::{due::DueMidi, plane::Plane};
 use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo, trace::Recorder};
 
 pub use incoming::{Counters, Incoming, IncomingReport, Moment};

@@ -24,8 +24,7 @@ pub struct MidiHub {
 impl MidiIo for MidiHub {
     fn poll(&mut self) -> Option<(u64, Vec<u8>)> {
         let event = self.audio.poll_midi().or_else(|| self.system.as_mut().and_then(MidiPorts::poll))?;
-        self.recorder
-            .record(|| Record::Midi { at_ns: event.host_time_ns, message: event.bytes().to_vec() });
+        self.recorder.record(|| Record::Midi { at_ns: event.host_time_ns, message: event.bytes().to_vec() });
         Some((event.host_time_ns, event.bytes().to_vec()))
     }
 

@@ -107,7 +107,8 @@ mod tests {
     fn each_peer_has_its_own_address() {
         let mut addresses = Addresses::default();
         let peers: Vec<PeerId> = (0..600).map(|_| PeerId::random()).collect();
-        let given: std::collections::BTreeSet<[u8; 4]> = peers.iter().map(|peer| addresses.of(peer).0).collect();
+        let given: std::collections::BTreeSet<[u8; 4]> =
+            peers.iter().map(|peer| addresses.of(peer).0).collect();
         assert_eq!(given.len(), peers.len());
         assert!(!given.contains(&OURS));
         assert!(!addresses.of(&peers[7]).1);

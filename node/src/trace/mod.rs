@@ -111,10 +111,8 @@ pub fn start(settings: &Settings, start: Start) -> Result<(Recorder, Running), O
     let (inner, messages) = inner();
     let mut writer =
         writer::Writer::begin(file, settings.limit_bytes, start, inner.clone(), messages).map_err(refused)?;
-    let thread = std::thread::Builder::new()
-        .name("trace".into())
-        .spawn(move || writer.run())
-        .map_err(refused)?;
+    let thread =
+        std::thread::Builder::new().name("trace".into()).spawn(move || writer.run()).map_err(refused)?;
     Ok((Recorder(Some(inner.clone())), Running { inner, thread: Some(thread) }))
 }
 
@@ -194,7 +192,14 @@ impl Recorder {
     }
 
     /// Records a packet or message from `peer` that the core named in `call` took at `at_ns`.
-    pub fn incoming(&self, at_ns: u64, peer: &PeerId, way: Way, message: &Bytes, call: impl FnOnce() -> Option<PacketCall>) {
+    pub fn incoming(
+        &self,
+        at_ns: u64,
+        peer: &PeerId,
+        way: Way,
+        message: &Bytes,
+        call: impl FnOnce() -> Option<PacketCall>,
+    ) {
         if let Some(inner) = self.taking() {
             let note = PacketNote { at_ns, peer: *peer, incoming: true, way, call: call() };
             inner.send(Message::Item(Item::Packet(note, message.clone())), message.len());

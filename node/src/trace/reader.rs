@@ -33,7 +33,9 @@ impl<R: Read> Reader<R> {
                 let at = blocks.position();
                 Ok(Self { blocks, start, at })
             }
-            Some(Record::Start(_)) => Err(ReadError::NotATrace("it was written by another version of Bandmesh")),
+            Some(Record::Start(_)) => {
+                Err(ReadError::NotATrace("it was written by another version of Bandmesh"))
+            }
             _ => Err(ReadError::NotATrace("it has no start record")),
         }
     }

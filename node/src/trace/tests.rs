@@ -85,10 +85,12 @@ fn a_trace_ends_at_its_limit_and_keeps_the_beginning() {
     for number in 0..1_000 {
         recorder.record(|| api(number));
     }
-    let ended = || (0..1_000).any(|_| {
-        std::thread::sleep(Duration::from_millis(5));
-        !recorder.is_on()
-    });
+    let ended = || {
+        (0..1_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            !recorder.is_on()
+        })
+    };
     assert!(ended(), "the recorder learns that there is no more room");
     running.stop();
     assert!(fs::metadata(&settings.file).unwrap().len() <= limit);

@@ -50,7 +50,8 @@ impl Writer {
         messages: Receiver<Message>,
     ) -> io::Result<Self> {
         let application = format!("bandmesh {}", start.version);
-        let file = pcapng::Writer::begin(BufWriter::with_capacity(BUFFER_BYTES, file), &application, COMMENT)?;
+        let file =
+            pcapng::Writer::begin(BufWriter::with_capacity(BUFFER_BYTES, file), &application, COMMENT)?;
         let mut writer = Self {
             inner,
             messages,
@@ -79,7 +80,9 @@ impl Writer {
             }
         };
         if end == End::Limit {
-            tracing::warn!("the trace has reached its size limit and ends here; raise it with --trace-limit-mb");
+            tracing::warn!(
+                "the trace has reached its size limit and ends here; raise it with --trace-limit-mb"
+            );
         }
         if let Err(error) = self.write(&Record::End(end)).and_then(|()| self.file.flush()) {
             tracing::error!(%error, "the trace has no end record: it cannot be written");

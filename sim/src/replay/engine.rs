@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bandmesh::trace::record::{Callback, EngineCommand, Source};
 use engine::{
-    Command, Config, Engine, Handle, HostTime, Monitor, SourceConfig, SourceId, SourceWriter, Strip,
-    StripId, TraceReader, engine,
+    Command, Config, Engine, Handle, HostTime, Monitor, SourceConfig, SourceId, SourceWriter, Strip, StripId,
+    TraceReader, engine,
 };
 
 use super::{Halt, Mismatch, equal};
@@ -278,7 +278,9 @@ impl Bench {
                 Command::AddInstrument(SourceId(source), instrument)
             }
             EngineCommand::RemoveInstrument(source) => Command::RemoveInstrument(SourceId(source)),
-            EngineCommand::SetSourceRate(source, rate_hz) => Command::SetSourceRate(SourceId(source), rate_hz),
+            EngineCommand::SetSourceRate(source, rate_hz) => {
+                Command::SetSourceRate(SourceId(source), rate_hz)
+            }
             // What a strip is set to changes nothing in the source behind it; that it was named takes its slot.
             EngineCommand::Mix(Some(source), _) => {
                 Command::SetStrip(StripId::Source(SourceId(source)), Strip::default())

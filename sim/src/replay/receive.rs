@@ -63,8 +63,10 @@ impl Members {
         let _ = half.incoming.handle_datagram((*at).into(), message);
         let source = half.source;
         let mut replayed = memory.take();
-        if let Some(Item::Packet(PacketNote { call: Some(PacketCall::Receive { pushed: again, .. }), .. }, _)) =
-            &mut replayed
+        if let Some(Item::Packet(
+            PacketNote { call: Some(PacketCall::Receive { pushed: again, .. }), .. },
+            _,
+        )) = &mut replayed
         {
             as_taken(again, pushed);
         }

@@ -32,10 +32,18 @@ pub(crate) struct Host {
     pub(crate) boot: u32,
     /// The earliest timer that is queued.
     pub(crate) wake_at: Option<WorldTime>,
+    /// When the next callback of its card is due.
+    pub(crate) callback_at: Option<WorldTime>,
     /// Connections its node knows of.
     pub(crate) connections: BTreeMap<HostId, ConnectionId>,
     /// Peers it takes no connection from, and until when.
     pub(crate) banned: BTreeMap<HostId, WorldTime>,
+    /// Since when it sleeps.
+    pub(crate) asleep: Option<WorldTime>,
+    /// Connections whose end it will notice when it wakes up.
+    pub(crate) missed: Vec<(HostId, ConnectionId)>,
+    /// When its clock last jumped.
+    pub(crate) stepped_at: Option<WorldTime>,
 }
 
 impl Host {
@@ -55,9 +63,29 @@ impl Host {
             node: None,
             boot: 0,
             wake_at: None,
+            callback_at: None,
             connections: BTreeMap::new(),
             banned: BTreeMap::new(),
+            asleep: None,
+            missed: vec![],
+            stepped_at: None,
         }
+    }
+
+    /// What its steady clock shows, ns; it stands still while the host sleeps.
+    pub(crate) fn local_at(&self, now: WorldTime) -> i64 {
+        self.clock.local_at(self.asleep.map_or(now, |since| since.min(now)))
+    }
+
+    /// The clock jumps by so much, ns.
+    pub(crate) fn step_clock(&mut self, now: WorldTime, by_ns: i64) {
+        self.clock.offset_ns = self.clock.offset_ns.saturating_add(by_ns);
+        self.stepped_at = Some(now);
+    }
+
+    /// Whether its node runs and is awake.
+    pub(crate) fn runs(&self) -> bool {
+        self.node.is_some() && self.asleep.is_none()
     }
 
     pub(crate) fn bans(&self, peer: HostId, now: WorldTime) -> bool {

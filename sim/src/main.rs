@@ -14,11 +14,12 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use sim::{
+    emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
     replay,
     report::Report,
     scenario::{self, Scenario},
-    world,
+    stack, world,
 };
 
 /// Plays Bandmesh's own cores in a virtual world, replayed from a seed and judged by checkers.
@@ -56,6 +57,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         first: u64,
     },
+    /// Put a bad link between real programs.
+    Link(Box<LinkArguments>),
+    /// Set up routers that translate addresses, in network namespaces.
+    #[command(subcommand)]
+    Nat(NatCommand),
     /// Run a node's cores again on the trace it wrote with --trace, and compare every decision.
     Replay {
         /// The trace.
@@ -69,13 +75,16 @@ fn main() -> ExitCode {
         Command::List => list(json),
         Command::Run { scenario, seed, log } => match scenario::find(&scenario) {
             Some(scenario) => show(&play(scenario, seed, log.then(to_stderr)), json),
+            None if stack::scenario::find(&scenario).is_some() => play_stack(&scenario, seed, log, json),
             None => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
+                let names: Vec<&str> = all_scenarios().map(|(name, _)| name).collect();
                 say_error(&format!("there is no scenario {scenario}; there are {}", names.join(", ")));
                 return ExitCode::from(2);
             }
         },
         Command::Swarm { seeds, first } => swarm(first, seeds, json),
+        Command::Link(arguments) => return args::link(&arguments, json),
+        Command::Nat(command) => return args::nat(&command, json),
         Command::Replay { file } => match play_again(&file) {
             Ok(outcome) => show_replay(&outcome, json),
             Err(why) => {
@@ -99,9 +108,30 @@ fn play(scenario: &Scenario, seed: u64, reader: Option<Reader>) -> Report {
     Report { wall_s: begun.elapsed().as_secs_f64(), ..report }
 }
 
+/// Plays one run of the whole stack, in a program of its own: [`sim::stack`] says why.
+fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> std::io::Result<bool> {
+    let player = std::env::current_exe()?.with_file_name("bandmesh-sim-stack");
+    let flags =
+        [(log, "--log"), (json, "--json")].into_iter().filter_map(|(is_on, flag)| is_on.then_some(flag));
+    let played = std::process::Command::new(&player)
+        .args([scenario, "--seed", &seed.to_string()])
+        .args(flags)
+        .status()
+        .inspect_err(|error| {
+            say_error(&format!("{}: {error}; build it with the simulator", player.display()))
+        })?;
+    Ok(played.success())
+}
+
+/// Names and descriptions: of the cores' scenarios, then of the whole stack's.
+fn all_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cores = scenario::ALL.iter().map(|it| (it.name, it.about));
+    cores.chain(stack::scenario::ALL.iter().map(|it| (it.name, it.about)))
+}
+
 fn list(json: bool) -> std::io::Result<bool> {
     let mut out = std::io::stdout().lock();
-    for Scenario { name, about, .. } in scenario::ALL {
+    for (name, about) in all_scenarios() {
         if json {
             writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
         } else {
@@ -152,27 +182,7 @@ fn swarm(first: u64, seeds: u64, json: bool) -> std::io::Result<bool> {
 
 /// Prints a report; says whether it is ok.
 fn show(report: &Report, json: bool) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        let text = serde_json::to_string(report).map_err(std::io::Error::other)?;
-        writeln!(out, "{text}")?;
-    } else {
-        writeln!(
-            out,
-            "{:20} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
-            report.scenario,
-            report.seed,
-            report.nodes,
-            report.virtual_s,
-            report.wall_s,
-            report.log_hash.get(..16).unwrap_or_default(),
-            report.verdict
-        )?;
-    }
-    if !report.is_ok() {
-        let detail = report.detail.as_deref().unwrap_or_default();
-        say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
-    }
+    report.show(json)?;
     Ok(report.is_ok())
 }
 

@@ -1,6 +1,6 @@
 //! What a run came to, as one JSON object.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use serde::Serialize;
 
@@ -42,5 +42,40 @@ impl Report {
     /// The command that plays this run again.
     pub fn replay(&self) -> String {
         format!("./dev sim run {} --seed {}", self.scenario, self.seed)
+    }
+
+    /// Prints it on stdout, as a line of text or as JSON; what a checker objected to, and how to see it again, on stderr.
+    ///
+    /// # Errors
+    /// Nobody reads stdout any more.
+    pub fn show(&self, json: bool) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if json {
+            let text = serde_json::to_string(self).map_err(std::io::Error::other)?;
+            writeln!(out, "{text}")?;
+        } else {
+            writeln!(
+                out,
+                "{:20} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
+                self.scenario,
+                self.seed,
+                self.nodes,
+                self.virtual_s,
+                self.wall_s,
+                self.log_hash.get(..16).unwrap_or_default(),
+                self.verdict
+            )?;
+        }
+        if !self.is_ok() {
+            let detail = self.detail.as_deref().unwrap_or_default();
+            // With stderr gone there is no other place to complain.
+            let _ = writeln!(
+                std::io::stderr().lock(),
+                "{}: {detail}\nreplay: {}",
+                self.verdict,
+                self.replay()
+            );
+        }
+        Ok(())
     }
 }

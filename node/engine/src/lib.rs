@@ -36,11 +36,12 @@ mod source;
 mod stats;
 mod tap;
 mod timeline;
+mod tone;
 mod trace;
 
 pub use handle::{Config, ConfigError, Handle, QueueFull, engine};
 pub use instrument::{Instrument, InstrumentError, MidiFull, MidiWriter};
-pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId};
+pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId, Tone};
 pub use process::Engine;
 pub use source::{
     BlockReader, MAX_BLOCK_FRAMES, PushError, Source, SourceConfig, SourceError, SourceWriter, block_queue,

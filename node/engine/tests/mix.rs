@@ -98,7 +98,7 @@ fn my_headphones_are_mine_and_do_not_change_what_is_sent() {
     let mut capture = room.handle.take_capture().unwrap();
     assert!(room.handle.take_capture().is_none());
     room.join(1, 0.25);
-    let monitor = |gain_db, mute| Monitor { gain_db, mute };
+    let monitor = |gain_db, mute| Monitor { gain_db, mute, ..Monitor::default() };
     assert_eq!(room.settle(&[0.5; PERIOD]), [0.25, 0.25], "one does not hear oneself at first");
     room.send(Command::SetMonitor(StripId::Own, monitor(0.0, false)));
     assert_eq!(room.settle(&[0.5; PERIOD]), [0.75, 0.75]);

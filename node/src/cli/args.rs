@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::cli::data_dir::DEFAULT_SESSION;
-use crate::cli::{Command, Exit, Task, TaskKind, config};
+use crate::cli::{Command, Exit, Task, TaskKind, config, profile};
 use crate::trace;
 
 /// What a node runs with: arguments, environment, config file and defaults put together.
@@ -35,6 +35,10 @@ pub struct Options {
     pub rate_hz: Option<u32>,
     /// Frames a callback asked of the device, 16 to 4096; `None`: the device's own.
     pub period_frames: Option<u32>,
+    /// Whether `audio` is what was chosen on the page some time ago and may be gone by now.
+    pub audio_remembered: bool,
+    /// A name for a player who has none yet: the login name.
+    pub suggested_name: String,
     /// How audio is sent.
     pub codec: Codec,
     /// Name of the client on a JACK server.
@@ -268,15 +272,21 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
             "--http {http} opens the control interface to the network without encryption: use it on a network you trust"
         ));
     }
+    let profile = profile::read(data_dir);
+    let remembered = profile.audio.filter(|_| up.audio.is_none());
+    let (rate_hz, period_frames) =
+        remembered.as_ref().map_or((None, None), |audio| (audio.rate_hz, audio.period_frames));
     Ok(Options {
-        name: up.name.unwrap_or_else(login_name),
+        name: up.name.or(profile.name).unwrap_or_else(login_name),
+        suggested_name: login_name(),
         data_dir: data_dir.to_owned(),
         session: up.session.unwrap_or_else(|| DEFAULT_SESSION.to_owned()),
         listen: up.listen.unwrap_or(SocketAddr::from(([0_u16; 8], 7778))),
         http,
-        audio: up.audio.unwrap_or_else(|| "auto".to_owned()),
-        rate_hz: up.rate,
-        period_frames: up.period,
+        audio_remembered: remembered.is_some(),
+        audio: up.audio.or(remembered.map(|audio| audio.device)).unwrap_or_else(|| "auto".to_owned()),
+        rate_hz: up.rate.or(rate_hz),
+        period_frames: up.period.or(period_frames),
         codec: up.codec.unwrap_or(Codec::Auto),
         jack_name: up.jack_name.unwrap_or_else(|| "bandmesh".to_owned()),
         relays: up.relay,

@@ -112,7 +112,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let dir = DataDir::open(base.path()).unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
-        let config = Config { address, token: dir.token().unwrap(), logs: LogBuffer::default() };
+        let config = Config { address, keys: dir.token().unwrap().into(), logs: LogBuffer::default() };
         let server = start(config, Pretended::new() as std::sync::Arc<dyn Backend>).await.unwrap();
         let running = dir.announce(&NodeFile { pid: 1, http: server.url(), peer_id: "12D3".into() }).unwrap();
         let path = dir.path().to_owned();

@@ -74,6 +74,12 @@ pub(crate) fn read(data_dir: &Path) -> Result<UpArgs, Exit> {
     })
 }
 
+/// The config file as it stands, as far as it is text.
+pub(crate) fn text(data_dir: &Path) -> String {
+    bytes(&data_dir.join(FILE_NAME))
+        .map_or_else(|error| format!("# {error}\n"), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;

@@ -16,6 +16,7 @@ mod devices;
 mod doctor;
 mod event;
 mod peers;
+mod profile;
 mod status;
 mod text;
 
@@ -27,6 +28,7 @@ pub use args::{Codec, Options, parse};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready, announce};
+pub use profile::{Profile, ProfileStore, RememberedAudio};
 pub use text::printable;
 
 /// What the user asked for.
@@ -150,6 +152,21 @@ pub fn run(task: &Task, machine: &dyn Machine) -> ExitCode {
         },
         Err(exit) => exit.print(),
     }
+}
+
+/// What `bandmesh doctor` finds, as text, with the options a node runs with. Takes a second or more.
+#[must_use]
+pub fn examine(task: &Task, options: &Options, machine: &dyn Machine) -> String {
+    match doctor::run(task, options, machine) {
+        Ok(output) => output.text,
+        Err(exit) => exit.text,
+    }
+}
+
+/// The config file of a data directory, as it stands; empty if there is none that can be read.
+#[must_use]
+pub fn config_text(data_dir: &std::path::Path) -> String {
+    config::text(data_dir)
 }
 
 /// What a command prints on stdout.

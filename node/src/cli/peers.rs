@@ -79,8 +79,12 @@ mod tests {
             rtt_ms: None,
             clock: None,
             audio: None,
+            waterfall: None,
+            path_reason: None,
             muted_by_me: false,
+            soloed_by_me: false,
             gain_db: 0.0,
+            pan: 0.0,
         };
         let text = render(&[peer]);
         assert_eq!(text.lines().count(), 2);

@@ -5,7 +5,9 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::control::types::{
-    Command, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Status,
+    AudioChange, AudioState, Command, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange,
+    Me, MeChange, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Setup, SetupChange,
+    Status, TestTone,
 };
 
 /// The node as the control server sees it.
@@ -44,6 +46,42 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Changes my own mix of another node.
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>>;
+
+    /// Who this player is.
+    fn setup(&self) -> Setup;
+
+    /// Changes who this player is, here and for everybody.
+    fn set_setup(&self, change: SetupChange) -> BoxFuture<'_, Result<Setup, BackendError>>;
+
+    /// Audio and MIDI devices of this machine. May take seconds.
+    fn devices(&self) -> BoxFuture<'_, Result<Devices, BackendError>>;
+
+    /// The sound card that is open.
+    fn audio(&self) -> AudioState;
+
+    /// Changes to another device, rate or period while everybody plays.
+    fn set_audio(&self, change: AudioChange) -> BoxFuture<'_, Result<AudioState, BackendError>>;
+
+    /// Plays a tone in this player's ears; with 0 seconds, ends it.
+    fn play_tone(&self, tone: TestTone) -> Result<(), BackendError>;
+
+    /// Changes what is done with this player's own sound.
+    fn set_me(&self, change: MeChange) -> Me;
+
+    /// Changes the sum of all that this player hears.
+    fn set_master(&self, change: MasterChange) -> Master;
+
+    /// Joins or leaves Ableton Link.
+    fn set_link(&self, change: LinkChange) -> BoxFuture<'_, Result<Link, BackendError>>;
+
+    /// The last `seconds` in figures.
+    fn history(&self, seconds: usize) -> History;
+
+    /// Why it glitches.
+    fn diagnosis(&self) -> Diagnosis;
+
+    /// Further files for the support bundle, as name and text; secrets are taken out by the caller. May take seconds.
+    fn support_files(&self) -> BoxFuture<'_, Vec<(String, String)>>;
 
     /// What happens from now on. Keep a bound of a few hundred: a reader that falls behind is sent the whole state again.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;

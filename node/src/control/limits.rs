@@ -6,6 +6,12 @@
 
 use std::time::Duration;
 
+/// Seconds of figures kept for `GET /history`.
+pub const HISTORY_SECONDS: usize = 300;
+/// Time a look at all devices may take: some drivers think for seconds.
+pub const DEVICE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Bytes of one file in the support bundle; the rest is cut.
+pub const MAX_BUNDLE_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Connections held at once. One more closes the connection that has been idle longest; if none is idle, the newcomer.
 pub const MAX_CONNECTIONS: usize = 256;
 /// WebSockets held at once; one more is refused with 503. A page takes one, so this is a band's worth of pages and meters.

@@ -19,6 +19,8 @@
 
 mod backend;
 mod body;
+mod bundle;
+mod desk;
 mod guard;
 pub mod limits;
 mod log;
@@ -38,4 +40,4 @@ pub use backend::{Backend, BackendError, Metric, MetricKind, Notice};
 pub use log::LogBuffer;
 pub use routes::openapi;
 pub use server::{Config, Server, StartError, start};
-pub use token::Token;
+pub use token::{Keys, Token};

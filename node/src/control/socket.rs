@@ -19,6 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, time
 use utoipa::ToSchema;
 
 use crate::control::backend::Notice;
+use crate::control::guard::read_only;
 use crate::control::limits::{
     MAX_CHANGED_ADDRESSES, MAX_PENDING_COMMANDS, METERS_INTERVAL, SOCKET_AUTH_TIMEOUT, SOCKET_PING_INTERVAL,
     SOCKET_SEND_TIMEOUT, STATUS_INTERVAL,
@@ -26,7 +27,9 @@ use crate::control::limits::{
 use crate::control::problem::Problem;
 use crate::control::routes::{Shared, answered, check_commands, check_playback_change};
 use crate::control::server::stopped;
-use crate::control::types::{Command, LogLine, Meters, PatchResult, Peer, Playback, PlaybackChange, Status};
+use crate::control::types::{
+    Command, LogLine, Meters, PatchResult, Peer, Playback, PlaybackChange, Role, Status,
+};
 
 /// Close codes (RFC 6455 section 7.4); 4401 is ours, after HTTP's 401.
 const GOING_AWAY: u16 = 1001;
@@ -92,6 +95,21 @@ pub(crate) enum ClientMessage {
         /// What to change.
         change: PlaybackChange,
     },
+}
+
+impl ClientMessage {
+    /// Whether a viewer may say this. What is added later is not, until it is added here.
+    fn only_looks(&self) -> bool {
+        matches!(self, Self::Auth { .. } | Self::Subscribe { .. } | Self::Unsubscribe { .. })
+    }
+
+    /// What comes back in the answer.
+    fn id(&self) -> Option<Value> {
+        match self {
+            Self::Patch { id, .. } | Self::Playback { id, .. } => id.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// When a `patch` is answered.
@@ -185,10 +203,10 @@ pub(crate) struct Change {
     value: Option<Value>,
 }
 
-/// Serves one socket until either side has enough. `welcome`: the request brought a token or a ticket.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, welcome: bool) {
+/// Serves one socket until either side has enough. `role`: the request brought a token or a ticket.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, role: Option<Role>) {
     let mut session = Session::new(socket, shared);
-    let ending = match session.run(welcome).await {
+    let ending = match session.run(role).await {
         Ok(()) | Err(End::Gone) => return,
         Err(ending) => ending,
     };
@@ -220,6 +238,7 @@ enum Job {
 
 struct Session {
     socket: WebSocket,
+    role: Role,
     shared: Arc<Shared>,
     topics: BTreeSet<Topic>,
     notices: broadcast::Receiver<Notice>,
@@ -244,6 +263,8 @@ impl Session {
         let notices = shared.backend.subscribe();
         Self {
             socket,
+            // Until it is known.
+            role: Role::Viewer,
             shared,
             topics: BTreeSet::new(),
             notices,
@@ -255,10 +276,11 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, welcome: bool) -> Result<(), End> {
-        if !welcome {
-            self.authenticate().await?;
-        }
+    async fn run(&mut self, role: Option<Role>) -> Result<(), End> {
+        self.role = match role {
+            Some(role) => role,
+            None => self.authenticate().await?,
+        };
         self.send(&ServerMessage::Ready).await?;
         let mut stop = self.shared.stop.clone();
         let mut meters = ticks(METERS_INTERVAL);
@@ -294,7 +316,7 @@ impl Session {
         }
     }
 
-    async fn authenticate(&mut self) -> Result<(), End> {
+    async fn authenticate(&mut self) -> Result<Role, End> {
         let deadline = Instant::now() + SOCKET_AUTH_TIMEOUT;
         let mut stop = self.shared.stop.clone();
         loop {
@@ -305,7 +327,9 @@ impl Session {
             match message {
                 Some(Ok(Message::Text(text))) => {
                     return match serde_json::from_str(&text) {
-                        Ok(ClientMessage::Auth { token }) if self.shared.token.matches(&token) => Ok(()),
+                        Ok(ClientMessage::Auth { token }) => {
+                            self.shared.keys.role(&token).ok_or(End::NoToken)
+                        }
                         _ => Err(End::NoToken),
                     };
                 }
@@ -325,6 +349,9 @@ impl Session {
             Message::Close(_) => return Err(End::Gone),
         };
         match serde_json::from_str(&text) {
+            Ok(message) if self.role == Role::Viewer && !message.only_looks() => {
+                self.send(&ServerMessage::Error { id: message.id(), problem: read_only() }).await
+            }
             // A second token changes nothing; the first one was right.
             Ok(ClientMessage::Auth { .. }) => Ok(()),
             Ok(ClientMessage::Subscribe { topics }) => self.subscribe(topics).await,

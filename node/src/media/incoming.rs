@@ -34,7 +34,7 @@ use super::{
     totals::Totals,
 };
 use crate::{
-    codec::Decoder,
+    codec::{Codec, Decoder},
     session::message::StreamInfo,
     trace::record::{self, At, ReceiveCall},
 };
@@ -125,6 +125,8 @@ pub struct IncomingReport {
     pub playout_delay: Duration,
     /// Mouth to ear, ns, once measured; never while the member is on another timebase.
     pub one_way_ns: Option<i64>,
+    /// The part of it until the packet arrived, ns, once measured; the rest it waits here.
+    pub on_the_way_ns: Option<i64>,
     /// The member's clock against ours.
     pub clock: Option<Estimate>,
     /// Counted trouble.
@@ -332,6 +334,7 @@ impl Incoming {
             jitter: packets.jitter,
             playout_delay: self.playout_delay(),
             one_way_ns: self.latency.one_way_ns(),
+            on_the_way_ns: self.latency.on_the_way_ns(),
             clock: self.clock.estimate(now),
             counters: self.counters,
         }
@@ -368,14 +371,26 @@ impl Incoming {
             // A straggler of the stream before would end the announced one; an early packet of the next cannot be
             // decoded yet.
             Ok((header, _)) if header.ssrc != self.info.ssrc => true,
-            Ok(_) => {
+            Ok((header, _)) => {
                 let result = self.receiver.handle_packet(at.local, datagram);
+                if result.is_ok() {
+                    self.time_arrival(at, header.timestamp);
+                }
                 self.take_audio(at.local);
                 result.is_err()
             }
             Err(_) => true,
         };
         self.counters.refused += u64::from(refused);
+    }
+
+    fn time_arrival(&mut self, at: Moment, timestamp: u32) {
+        let whole_frames = if self.info.codec == Codec::Opus { 0 } else { self.info.packet_frames };
+        if self.common.is_some()
+            && let Some(timestamp) = self.receiver.extend_timestamp(timestamp)
+        {
+            self.latency.handle_arrival(timestamp, at.session, whole_frames);
+        }
     }
 
     fn handle_reports(&mut self, at: Moment, datagram: &[u8]) -> Vec<ReportBlock> {

@@ -111,6 +111,8 @@ struct Shared {
     engine_rate_hz: AtomicU32,
     stopping: AtomicBool,
     sent_packets: AtomicU64,
+    /// Nothing this player plays on MIDI goes to the others. Their audio is muted in the engine.
+    muted: AtomicBool,
     incarnation: u32,
     recorder: Recorder,
     /// Note-offs of members that are gone, for the MIDI output.
@@ -177,6 +179,7 @@ fn plane<D: Datagrams>(
         engine_rate_hz: AtomicU32::new(48_000),
         stopping: AtomicBool::new(false),
         sent_packets: AtomicU64::new(0),
+        muted: AtomicBool::new(false),
         incarnation,
         recorder,
         last_notes: Mutex::default(),
@@ -314,6 +317,11 @@ impl Media {
         let entry = self.peer(peer)?;
         let meter = lock(&entry.source).meter();
         Some(meter)
+    }
+
+    /// Whether this player's notes stay at home. Notes that sound at the others are ended.
+    pub fn set_muted(&self, muted: bool) {
+        self.shared.muted.store(muted, Ordering::Relaxed);
     }
 
     /// Media datagrams sent since the start.

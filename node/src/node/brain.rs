@@ -15,7 +15,6 @@ use std::{
 use bytes::Bytes;
 use crdt::PeerKey;
 use engine::{HostTime, Monitor, Report, Timeline};
-use serde_json::json;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::MissedTickBehavior,
@@ -26,15 +25,19 @@ use transport::{
 };
 
 use super::{
+    SupportFiles,
+    diagnosis::Verdict,
     follow::Following,
+    history::History,
     meters::{Levels, METER_INTERVAL},
+    observer::Observer,
     recorded::RecordedSession,
     rig::{Rewired, Rig},
 };
 #[cfg(feature = "devices")]
 use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
 use crate::{
-    cli::Event,
+    cli::{Event, ProfileStore},
     control::Notice,
     device::{DeviceEvent, monotonic_ns},
     media::Media,
@@ -52,8 +55,13 @@ const TICK: Duration = Duration::from_millis(50);
 const TIMELINE_TICKS: u32 = 4;
 /// Ticks between two looks at the tempo in the project.
 const BEAT_TICKS: u32 = 5;
+/// Ticks of a second.
+const SECOND_TICKS: u32 = 20;
 /// How long a member that sent hostile changes stays out.
 const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
+/// Beats of a bar as Link counts them where it is not told otherwise.
+#[cfg(feature = "devices")]
+pub const LINK_QUANTUM: f64 = 4.0;
 /// Peers shown before those that are away are forgotten.
 const MAX_SHOWN: usize = 64;
 /// Warnings kept for the page.
@@ -62,7 +70,12 @@ const MAX_WARNINGS: usize = 32;
 /// What the brain and the control interface share.
 pub struct Inner {
     pub me: PeerId,
-    pub name: String,
+    pub name: Mutex<String>,
+    pub suggested_name: String,
+    /// What the player answered on the page.
+    pub profile: ProfileStore,
+    /// Makes the program's own part of the support bundle.
+    pub support_files: Option<SupportFiles>,
     pub session_name: String,
     pub session_id: String,
     pub started: Instant,
@@ -75,9 +88,18 @@ pub struct Inner {
     pub mesh: Mesh,
     pub project: project::Handle,
     #[cfg(feature = "devices")]
-    pub link: Option<crate::device::link::Link>,
+    pub link: Mutex<Option<Arc<crate::device::link::Link>>>,
     pub peers: Mutex<BTreeMap<PeerId, PeerView>>,
     pub levels: Mutex<Levels>,
+    pub history: Mutex<History<PeerId>>,
+    pub verdict: Mutex<Verdict>,
+    /// The longest callback of the last seconds.
+    pub callback_max_us: Mutex<f64>,
+    /// Held while what the device did is followed; what was said when it was lost, until it is back.
+    pub following_device: Mutex<()>,
+    /// When the device may be changed again.
+    pub next_switch: Mutex<Option<Instant>>,
+    pub device_warning: Mutex<Option<String>>,
     pub warnings: Mutex<Vec<String>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
@@ -90,6 +112,8 @@ pub struct PeerView {
     pub name: String,
     pub member: bool,
     pub connection: Option<(Multiaddr, PathKind)>,
+    /// Why the last connection ended.
+    pub ended: Option<String>,
     pub monitor: Monitor,
 }
 
@@ -139,6 +163,13 @@ impl Inner {
                     self.part(&peer);
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
+                Output::Renamed(peer, name) => {
+                    tracing::info!(%peer, %name, "a member has another name");
+                    if let Some(view) = lock(&self.peers).get_mut(&peer) {
+                        view.name = name;
+                    }
+                    self.notify(Notice::Peers);
+                }
                 Output::Disconnect { peer, why, ban_ns: 0 } => {
                     tracing::info!(%peer, %why, "a connection is given up");
                     self.mesh.renew(peer);
@@ -178,12 +209,6 @@ impl Inner {
             register.tempo_bpm,
             register.playing,
         )
-    }
-
-    /// Notes this player in the project.
-    pub fn introduce_myself(&self) {
-        let address = format!("/members/{}/name", self.me);
-        self.project.note(vec![crdt::Command::Set { address, value: json!(self.name) }]);
     }
 
     /// Says Goodbye to everybody.
@@ -316,10 +341,11 @@ impl Inner {
     }
 
     /// Forgets the way to a peer, and the peer itself if it never was a member.
-    fn disconnected(&self, peer: &PeerId) {
+    fn disconnected(&self, peer: &PeerId, reason: String) {
         let mut peers = lock(&self.peers);
         if let Some(view) = peers.get_mut(peer) {
             view.connection = None;
+            view.ended = Some(reason);
             if !view.member && view.name.is_empty() {
                 peers.remove(peer);
             }
@@ -334,6 +360,72 @@ impl Inner {
                 self.notify(Notice::Peers);
             }
             Err(error) => self.warn(&format!("a member's new stream cannot be heard: {error}")),
+        }
+    }
+
+    /// Carries out what follows from what the device did by itself, or was told to.
+    pub fn follow_device(&self) {
+        let _turn = lock(&self.following_device);
+        loop {
+            let polled = lock(&self.rig).poll_device();
+            let Some((event, rewired)) = polled else { return };
+            match event {
+                DeviceEvent::Lost(reason) => {
+                    self.warn(&reason.to_string());
+                    *lock(&self.device_warning) = Some(reason.to_string());
+                }
+                DeviceEvent::RateChanged { rate_hz } => {
+                    self.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
+                }
+                DeviceEvent::ReopenFailed { error, retry_ms } => {
+                    tracing::info!(%error, retry_ms, "the audio device is still not there");
+                }
+                DeviceEvent::Reopened { info, .. } => {
+                    let lost = lock(&self.device_warning).take();
+                    if let Some(lost) = lost {
+                        self.settle(&lost);
+                    }
+                    tracing::info!(device = %info.device, host = %info.host, "sound is back");
+                }
+                DeviceEvent::PeriodChanged { period_frames } => {
+                    tracing::info!(period_frames, "the device changed its period")
+                }
+                DeviceEvent::Xruns { new, total } => {
+                    tracing::debug!(new, total, "the device missed deadlines")
+                }
+            }
+            if let Some(rewired) = rewired {
+                self.rewire(rewired);
+            }
+            self.notify(Notice::Status);
+        }
+    }
+
+    /// Joins or leaves Link; the text of an error says what to do.
+    #[cfg(feature = "devices")]
+    pub fn set_link(&self, enabled: bool) -> Result<(), String> {
+        let mut link = lock(&self.link);
+        match link.as_ref() {
+            Some(link) => link.enable(enabled),
+            None if enabled => {
+                let tempo_bpm = lock(&self.session).beat().tempo_bpm;
+                let new = crate::device::link::Link::new(tempo_bpm, LINK_QUANTUM)
+                    .map_err(|error| error.to_string())?;
+                new.enable(true);
+                *link = Some(Arc::new(new));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Joins or leaves Link; the text of an error says what to do.
+    #[cfg(not(feature = "devices"))]
+    pub fn set_link(&self, enabled: bool) -> Result<(), String> {
+        if enabled {
+            Err("this build has no Ableton Link; use one with the feature `devices`".into())
+        } else {
+            Ok(())
         }
     }
 
@@ -364,9 +456,8 @@ pub struct Brain {
     ticks: u32,
     /// Set when an event of the project found no room; everything is read again.
     project_missed: Arc<AtomicBool>,
-    /// What was said when the device was lost, until it is back.
-    device_warning: Option<String>,
     beat_rounds: u32,
+    observer: Observer,
 }
 
 impl Brain {
@@ -385,8 +476,8 @@ impl Brain {
             bridge: LinkBridge::default(),
             ticks: 0,
             project_missed,
-            device_warning: None,
             beat_rounds: 0,
+            observer: Observer::default(),
         }
     }
 
@@ -411,7 +502,7 @@ impl Brain {
                     }
                 },
                 Some(event) = self.project.recv() => self.handle_project(event),
-                _ = meters.tick() => self.read_meters(),
+                _ = meters.tick() => self.observer.read_levels(&self.inner),
             }
         }
     }
@@ -437,7 +528,7 @@ impl Brain {
             }
             MeshEvent::PeerDisconnected { peer, reason } => {
                 tracing::info!(%peer, %reason, "a connection ended");
-                inner.disconnected(&peer);
+                inner.disconnected(&peer, reason.to_string());
                 lock(&inner.session).handle_disconnected(now, &peer);
             }
             MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
@@ -509,7 +600,10 @@ impl Brain {
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));
         }
-        self.follow_device();
+        if self.ticks.is_multiple_of(SECOND_TICKS) {
+            self.observer.note_second(&self.inner);
+        }
+        self.inner.follow_device();
         self.follow_engine();
         self.follow_link(now);
     }
@@ -528,54 +622,15 @@ impl Brain {
         }
     }
 
-    fn follow_device(&mut self) {
-        loop {
-            let polled = lock(&self.inner.rig).poll_device();
-            let Some((event, rewired)) = polled else { return };
-            match event {
-                DeviceEvent::Lost(reason) => {
-                    self.inner.warn(&reason.to_string());
-                    self.device_warning = Some(reason.to_string());
-                }
-                DeviceEvent::RateChanged { rate_hz } => {
-                    self.inner
-                        .warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
-                }
-                DeviceEvent::ReopenFailed { error, retry_ms } => {
-                    tracing::info!(%error, retry_ms, "the audio device is still not there");
-                }
-                DeviceEvent::Reopened { info, .. } => {
-                    if let Some(lost) = self.device_warning.take() {
-                        self.inner.settle(&lost);
-                    }
-                    tracing::info!(device = %info.device, host = %info.host, "sound is back");
-                }
-                DeviceEvent::PeriodChanged { period_frames } => {
-                    tracing::info!(period_frames, "the device changed its period")
-                }
-                DeviceEvent::Xruns { new, total } => {
-                    tracing::debug!(new, total, "the device missed deadlines")
-                }
-            }
-            if let Some(rewired) = rewired {
-                self.inner.rewire(rewired);
-            }
-            self.inner.notify(Notice::Status);
-        }
-    }
-
-    fn read_meters(&mut self) {
-        let stats = lock(&self.inner.rig).stats();
-        let peers: Vec<PeerId> = lock(&self.inner.session).members().map(|(peer, _)| *peer).collect();
-        let meters =
-            peers.into_iter().filter_map(|peer| Some((peer, self.inner.media.meter(&peer)?))).collect();
-        lock(&self.inner.levels).update(stats.input_meter(), stats.output_meter(), meters);
-    }
-
     #[cfg(feature = "devices")]
     fn follow_link(&mut self, now: i64) {
         let inner = self.inner.clone();
-        let Some(link) = inner.link.as_ref() else { return };
+        let Some(link) = lock(&inner.link).clone() else { return };
+        if !link.state().enabled {
+            // Whatever it sees when it is on again is new to it.
+            self.bridge = LinkBridge::default();
+            return;
+        }
         let (register, timebase, standing) = {
             let session = lock(&inner.session);
             let peers = lock(&inner.peers);

@@ -6,10 +6,17 @@
 
 mod backend;
 mod brain;
+mod cpu;
+mod desk;
+mod diagnosis;
+mod feedback;
 mod follow;
+mod history;
+mod listening;
 mod meters;
 mod midi_hub;
 mod network;
+mod observer;
 mod recorded;
 mod rig;
 
@@ -38,18 +45,18 @@ use transport::{
 
 use self::{
     backend::NodeBackend,
-    brain::{Brain, Inner},
+    brain::{Brain, Inner, lock},
     follow::{Following, ProjectBeat},
     meters::Levels,
     midi_hub::MidiHub,
     network::{Network, Outlet},
-    rig::Rig,
+    rig::{Rewired, Rig},
 };
 use crate::{
-    cli::{Event, Ready},
+    cli::{Event, ProfileStore, Ready},
     codec::Codec,
-    control::{self, LogBuffer, Token},
-    device::{AudioCallback, DeviceConfig, DeviceError, Opened, monotonic_ns},
+    control::{self, Keys, LogBuffer},
+    device::{AudioCallback, AudioChoice, DeviceConfig, DeviceError, Opened, monotonic_ns},
     media, project,
     session::{Identity, beat::DEFAULT_TEMPO_BPM},
     trace::{self, Recorder},
@@ -69,6 +76,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Puts something between the device and the engine; the demo's bandmates play a clip there.
 pub type Wrap = Box<dyn Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send>;
 
+/// Makes files for the support bundle, as name and text.
+pub type SupportFiles = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
 /// What a node runs with.
 pub struct Settings {
     /// The musician's name.
@@ -85,6 +95,14 @@ pub struct Settings {
     pub control: Option<ControlSettings>,
     /// Audio device.
     pub device: DeviceConfig,
+    /// Whether `device` may be gone by now, and the best that is there does as well.
+    pub device_may_be_gone: bool,
+    /// What the player answered on the page.
+    pub profile: ProfileStore,
+    /// A name to propose to a player who has none yet.
+    pub suggested_name: String,
+    /// Makes the program's own part of the support bundle: names and texts of files. May take seconds.
+    pub support_files: Option<SupportFiles>,
     /// How audio is sent.
     pub codec: Codec,
     /// Peers to dial.
@@ -108,7 +126,7 @@ pub struct ControlSettings {
     /// Where.
     pub address: SocketAddr,
     /// What opens it.
-    pub token: Token,
+    pub keys: Keys,
     /// Where the token is kept, for the ready line.
     pub token_file: PathBuf,
     /// The log to show.
@@ -211,8 +229,7 @@ impl Node {
         let stored = stored_beat(&project.handle).await;
 
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
-        let (rig, wiring) =
-            Rig::start(settings.device.clone(), settings.codec, None, recorder.clone(), wrap)?;
+        let (rig, wiring) = open_rig(&settings, &recorder, wrap, &mut warnings)?;
         warnings.extend(rig.info().notes);
         warnings.extend(wiring.note.clone());
 
@@ -267,7 +284,10 @@ impl Node {
         }
         let inner = Arc::new(Inner {
             me,
-            name: settings.name.clone(),
+            name: Mutex::new(settings.name.clone()),
+            suggested_name: settings.suggested_name,
+            profile: settings.profile,
+            support_files: settings.support_files,
             session_name: settings.session.clone(),
             session_id: hex(&tag),
             started: Instant::now(),
@@ -279,9 +299,15 @@ impl Node {
             mesh: mesh.clone(),
             project: project.handle.clone(),
             #[cfg(feature = "devices")]
-            link,
+            link: Mutex::new(link.map(Arc::new)),
             peers: Mutex::new(BTreeMap::new()),
             levels: Mutex::new(Levels::default()),
+            history: Mutex::default(),
+            verdict: Mutex::default(),
+            callback_max_us: Mutex::new(0.0),
+            following_device: Mutex::default(),
+            next_switch: Mutex::default(),
+            device_warning: Mutex::default(),
             warnings: Mutex::new(warnings),
             notices: broadcast::channel(NOTICES).0,
             terminal,
@@ -309,8 +335,7 @@ impl Node {
             page_url: String::new(),
         };
         if let Some(control) = settings.control {
-            let config =
-                control::Config { address: control.address, token: control.token, logs: control.logs };
+            let config = control::Config { address: control.address, keys: control.keys, logs: control.logs };
             let started = control::start(config, Arc::new(NodeBackend(inner.clone()))).await?;
             if let Some(warning) = started.warning() {
                 inner.warn(warning);
@@ -394,6 +419,35 @@ impl Node {
             }
         });
         drop(closing.await);
+    }
+}
+
+/// Opens the device, or the best there is if the one that was chosen long ago is not there.
+fn open_rig(
+    settings: &Settings,
+    recorder: &Recorder,
+    wrap: Wrap,
+    warnings: &mut Vec<String>,
+) -> Result<(Rig, Rewired), RigError> {
+    let wrap = Arc::new(Mutex::new(wrap));
+    let wrapping = || {
+        let wrap = wrap.clone();
+        move |callback, opened: &Opened| lock(&wrap)(callback, opened)
+    };
+    match Rig::start(settings.device.clone(), settings.codec, None, recorder.clone(), wrapping()) {
+        Err(RigError::Device(error)) if settings.device_may_be_gone => {
+            warnings.push(format!(
+                "the sound card you chose cannot be opened ({error}); the best there is plays instead"
+            ));
+            let best = DeviceConfig {
+                choice: AudioChoice::Auto,
+                rate_hz: None,
+                period_frames: None,
+                ..settings.device.clone()
+            };
+            Rig::start(best, settings.codec, None, recorder.clone(), wrapping())
+        }
+        started => started,
     }
 }
 
@@ -484,7 +538,7 @@ fn system_midi(_settings: &Settings) -> Option<crate::device::midi::MidiPorts> {
 
 #[cfg(feature = "devices")]
 fn open_link(tempo_bpm: f64, warnings: &mut Vec<String>) -> Option<crate::device::link::Link> {
-    match crate::device::link::Link::new(tempo_bpm, 4.0) {
+    match crate::device::link::Link::new(tempo_bpm, brain::LINK_QUANTUM) {
         Ok(link) => {
             link.enable(true);
             Some(link)

@@ -120,6 +120,12 @@ impl RecordedSession {
         self.session.change_stream(stream);
     }
 
+    /// [`Session::rename`].
+    pub fn rename(&mut self, now_ns: i64, name: String) {
+        self.record(now_ns, || SessionCall::Rename(name.clone()));
+        self.session.rename(name);
+    }
+
     /// [`Session::leave`].
     pub fn leave(&mut self, now_ns: i64) {
         self.record(now_ns, || SessionCall::Leave);

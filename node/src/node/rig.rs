@@ -9,8 +9,8 @@ use std::{
 };
 
 use engine::{
-    Command, Engine, EngineStats, Handle, HostTime, MidiWriter, Monitor, Report, SourceConfig, SourceId,
-    SourceWriter, Strip, StripId, Timeline,
+    Command, Engine, EngineStats, Handle, HostTime, Input, MidiWriter, Monitor, Report, SourceConfig,
+    SourceId, SourceWriter, Strip, StripId, TapReader, Timeline, Tone,
 };
 use std::sync::Arc;
 use transport::PeerId;
@@ -80,6 +80,10 @@ pub struct Rig {
     next_source: u32,
     timeline: Option<Timeline>,
     metronome: engine::Metronome,
+    input: Input,
+    own_monitor: Monitor,
+    master_gain_db: f32,
+    analysis: Option<TapReader>,
     recorder: Recorder,
     /// Engines built so far.
     engines_built: u32,
@@ -124,6 +128,10 @@ impl Rig {
             next_source: OWN_INSTRUMENT.0 + 1,
             timeline: None,
             metronome: engine::Metronome { on: false, gain_db: -6.0 },
+            input: Input::default(),
+            own_monitor: Monitor { mute: true, ..Monitor::default() },
+            master_gain_db: 0.0,
+            analysis: None,
             recorder,
             engines_built: 0,
         };
@@ -224,6 +232,46 @@ impl Rig {
         self.send(Command::SetMetronome(self.metronome));
     }
 
+    /// What is done to this player's input before it is sent.
+    pub fn set_input(&mut self, input: Input) {
+        self.input = input;
+        self.send(Command::SetInput(input));
+    }
+
+    /// What this player hears of themselves.
+    pub fn set_own_monitor(&mut self, monitor: Monitor) {
+        self.own_monitor = monitor;
+        self.send(Command::SetMonitor(StripId::Own, monitor));
+    }
+
+    /// This player's own sound: what is done to the input, and what they hear of it.
+    pub fn own_sound(&self) -> (Input, Monitor) {
+        (self.input, self.own_monitor)
+    }
+
+    /// Gain of all that is heard.
+    pub fn set_master(&mut self, gain_db: f32) {
+        self.master_gain_db = gain_db;
+        self.send(Command::SetMasterGain { gain_db });
+    }
+
+    /// Gain of all that is heard.
+    pub fn master_gain_db(&self) -> f32 {
+        self.master_gain_db
+    }
+
+    /// A tone in this player's ears; 0 seconds end it. False when no device plays it.
+    pub fn play_tone(&mut self, seconds: f32, level_db: f32) -> bool {
+        let frames = (f64::from(seconds) * f64::from(self.audio.info().rate_hz)) as u64;
+        self.audio.is_running() && self.handle.send(Command::SetTestTone(Tone { level_db, frames })).is_ok()
+    }
+
+    /// What is heard and what the microphone gives, from an engine that is new since the last call, and its rate.
+    pub fn take_analysis(&mut self) -> Option<(TapReader, u32)> {
+        let tap = self.analysis.take()?;
+        Some((tap, self.audio.info().rate_hz))
+    }
+
     /// Whether the click is on.
     pub fn metronome(&self) -> bool {
         self.metronome.on
@@ -239,6 +287,7 @@ impl Rig {
         self.record_engine(opened);
         let tap =
             self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
+        self.analysis = self.handle.take_analysis();
         let (info, note) =
             announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
@@ -258,6 +307,9 @@ impl Rig {
             self.send(Command::SetTimeline(timeline));
         }
         self.send(Command::SetMetronome(self.metronome));
+        self.send(Command::SetInput(self.input));
+        self.send(Command::SetMonitor(StripId::Own, self.own_monitor));
+        self.send(Command::SetMasterGain { gain_db: self.master_gain_db });
         Ok(Rewired { capture, note, own_instrument, plugs })
     }
 

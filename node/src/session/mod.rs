@@ -56,6 +56,8 @@ pub enum Output<P> {
     Left(P, LeaveReason),
     /// The member's stream changed.
     StreamChanged(P, StreamInfo),
+    /// The member gave itself another name.
+    Renamed(P, String),
     /// Close the connection, and do not take a new one for `ban_ns`.
     Disconnect {
         /// Whose.
@@ -298,6 +300,18 @@ impl<P: Ord + Clone> Session<P> {
         }
     }
 
+    /// Gives this player another name and tells everybody, by a Hello that is otherwise the same: members that know of no
+    /// such thing overlook it.
+    pub fn rename(&mut self, name: String) {
+        if self.me.name == name {
+            return;
+        }
+        self.me.name = name;
+        for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
+            self.outputs.push_back(Output::Send(peer, Control::Hello(self.hello())));
+        }
+    }
+
     /// Whether `peer` keeps the same timebase as this node, so that its session times mean something here.
     pub fn shares_time(&self, peer: &P) -> bool {
         let last = self.peers.get(peer).and_then(|peer| peer.last);
@@ -381,6 +395,9 @@ impl<P: Ord + Clone> Session<P> {
         let Some(entry) = self.peers.get_mut(peer) else { return };
         if let Some(old) = entry.hello.replace(hello.clone()) {
             let restarted = old.incarnation != hello.incarnation;
+            if !restarted && old.name != hello.name {
+                self.outputs.push_back(Output::Renamed(peer.clone(), hello.name.clone()));
+            }
             if (!restarted && old.stream == hello.stream) || !self.tolerates_change(now_ns, peer) {
                 return;
             }

@@ -240,6 +240,8 @@ pub enum SessionCall {
     ChangeStream(StreamInfo),
     /// `leave`.
     Leave,
+    /// `rename`.
+    Rename(String),
     /// `poll` gave this.
     Output(String),
 }

@@ -47,6 +47,13 @@ pub enum Fact<'a> {
         /// The packet.
         content: &'a [u8],
     },
+    /// A host's sound card made no callback for a while: it neither captured nor played.
+    Interrupted {
+        /// Whose.
+        host: HostId,
+        /// For how long.
+        length: Duration,
+    },
     /// A host's engine has played a period of another host's stream.
     Played {
         /// Who plays.

@@ -390,6 +390,10 @@ impl Cores {
                 self.session()?.change_stream(at_ns, *stream);
                 "a call of the session"
             }
+            SessionCall::Rename(name) => {
+                self.session()?.rename(at_ns, name.clone());
+                "a call of the session"
+            }
             SessionCall::Leave => {
                 self.session()?.leave(at_ns);
                 "a call of the session"

@@ -114,7 +114,10 @@ fn plan(scenario: &'static str, random: &mut Random, hosts: usize, weather: Weat
         hosts: (0..hosts).map(|host| musician(random, host)).collect(),
         weather,
         paths: vec![],
+        replays: vec![],
+        sites: vec![],
         actions: vec![],
+        faults: vec![],
         length: WorldTime(0),
         bounds: Bounds::default(),
     }
@@ -132,6 +135,7 @@ fn musician(random: &mut Random, host: HostId) -> HostPlan {
             drift_ppb: random.between(-50_000.0, 50_000.0) as i64,
         },
         card: None,
+        site: 0,
         sabotage: None,
     }
 }
@@ -150,8 +154,7 @@ fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
 
 /// Puts the actions in order and ends the plan after the quiet stretch.
 fn finish(mut plan: Plan) -> Plan {
-    plan.actions.sort_by_key(|(at, _)| *at);
-    plan.length = plan.actions.last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
+    plan.length = plan.timeline().last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
     plan
 }
 

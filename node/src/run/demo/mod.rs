@@ -22,7 +22,7 @@ use transport::Multiaddr;
 use self::score::Part;
 use super::{failed, introduce, on_runtime, prepare, say, signals, start, start_log, stop};
 use crate::{
-    cli::{Event, Exit, Options},
+    cli::{Event, Exit, Options, ProfileStore},
     codec::Codec,
     device::{AudioChoice, DeviceConfig},
     node::{Node, Settings},
@@ -133,6 +133,10 @@ impl Band {
                 period_frames: Some(BANDMATE_PERIOD),
                 jack_name: format!("bandmesh-{}", seat.word),
             },
+            device_may_be_gone: false,
+            profile: ProfileStore::default(),
+            suggested_name: String::new(),
+            support_files: None,
             codec: Codec::Pcm16,
             peers,
             pin_peers: true,

@@ -798,7 +798,8 @@ impl World {
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
             // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            if !other.runs() || other.hostile.is_some() || self.just_stepped(host) || self.just_stepped(other) {
+            if !other.runs() || other.hostile.is_some() || self.just_stepped(host) || self.just_stepped(other)
+            {
                 return None;
             }
             let stated = node.clock(local, &other.peer)?;

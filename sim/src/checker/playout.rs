@@ -123,7 +123,9 @@ impl Checker for ConcealedWithinLoss {
         match fact {
             Fact::Lost { from, to, content } => {
                 let is_audio = |(header, _): &(Header, &[u8])| header.payload_type != payload_type::MIDI;
-                if classify(content) == Some(Kind::Rtp) && Header::parse(content).is_ok_and(|it| is_audio(&it)) {
+                if classify(content) == Some(Kind::Rtp)
+                    && Header::parse(content).is_ok_and(|it| is_audio(&it))
+                {
                     let frames = content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS;
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }

@@ -54,8 +54,12 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
 
 /// Gives every change in the frame the checksum of what it says now.
 fn repair(frame: &mut [u8]) {
-    let marks: Vec<usize> =
-        frame.windows(MARK.len()).enumerate().filter(|(_, it)| **it == MARK).map(|(place, _)| place).collect();
+    let marks: Vec<usize> = frame
+        .windows(MARK.len())
+        .enumerate()
+        .filter(|(_, it)| **it == MARK)
+        .map(|(place, _)| place)
+        .collect();
     for mark in marks {
         let content = mark + 8;
         let Some(end) = end_of_chunk(frame, content) else { continue };

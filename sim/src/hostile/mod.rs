@@ -147,7 +147,9 @@ impl Mallory {
             Hostile::Oversize if self.rounds.is_multiple_of(2) => {
                 Some(Effect::Frame { to, channel: Channel::Control, bytes: vec![0; TOO_LONG / 64] })
             }
-            Hostile::Oversize => Some(Effect::Frame { to, channel: Channel::Project, bytes: vec![3; TOO_LONG] }),
+            Hostile::Oversize => {
+                Some(Effect::Frame { to, channel: Channel::Project, bytes: vec![3; TOO_LONG] })
+            }
             Hostile::FalseClock(_) | Hostile::Silent | Hostile::Forge(_) => None,
         }
     }

@@ -72,7 +72,8 @@ mod tests {
             let now = LocalTime::from_nanos(millisecond * 1_000_000);
             while let Some(message) = keyboard.poll(now) {
                 strokes += 1;
-                let known = if message[0] == 0x90 { down.insert(message[1]) } else { down.remove(&message[1]) };
+                let known =
+                    if message[0] == 0x90 { down.insert(message[1]) } else { down.remove(&message[1]) };
                 assert!(known, "{message:?}");
             }
             assert!(down.iter().copied().eq(keyboard.held()));

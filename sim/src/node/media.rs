@@ -224,7 +224,8 @@ impl Media {
             let mut send = |timestamp: i64, payload: &[u8]| {
                 for (peer, member) in &mut *members {
                     member.outgoing.push_audio(timestamp, payload);
-                    datagrams.extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
+                    datagrams
+                        .extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
                 }
             };
             packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
@@ -241,7 +242,12 @@ impl Media {
     }
 
     /// Any datagram of a member, as the network thread hands it in; returns what to answer at once.
-    pub(super) fn handle_datagram(&mut self, now: LocalTime, peer: &PeerKey, datagram: &Bytes) -> Vec<Addressed> {
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: LocalTime,
+        peer: &PeerKey,
+        datagram: &Bytes,
+    ) -> Vec<Addressed> {
         let Some(epoch) = self.members.get(peer).map(|member| member.epoch) else { return vec![] };
         let moment = self.moment(now, epoch);
         let Some(member) = self.members.get_mut(peer) else { return vec![] };

@@ -435,7 +435,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.acknowledge(200, Duration::ZERO, true);
         let grown = bench.streams();
-        assert!(grown > 100_000);
+        assert!(grown > 60_000, "{grown}");
         bench.acknowledge(200, Duration::ZERO, false);
         assert_eq!(bench.streams(), grown);
         bench.acknowledge(30_000, Duration::ZERO, false);
@@ -446,8 +446,13 @@ mod tests {
     fn a_standing_queue_shrinks_the_window_to_its_minimum() {
         let mut bench = Bench::new();
         bench.acknowledge(200, Duration::ZERO, true);
-        bench.acknowledge(600, TARGET * 3, true);
-        assert_eq!(bench.streams(), 2 * u64::from(MTU) / 256 * 256);
+        let mut least = u64::MAX;
+        for _ in 0..600 {
+            bench.acknowledge(1, TARGET * 3, true);
+            least = least.min(bench.streams());
+        }
+        // There it stays until the queue counts as the path's own.
+        assert_eq!(least, 2 * u64::from(MTU) / 256 * 256);
     }
 
     #[test]
@@ -461,7 +466,7 @@ mod tests {
         };
         wander(&mut bench, false);
         wander(&mut bench, true);
-        assert!(bench.streams() > 100_000, "{}", bench.streams());
+        assert!(bench.streams() > 60_000, "{}", bench.streams());
     }
 
     #[test]

@@ -68,7 +68,8 @@ pub struct Fault {
 /// Bounds that depend on the network a plan plays on.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Largest difference of the beat between two members, once settled.
+    /// Largest difference of the beat between two members, once settled, beyond what they state not to know of each
+    /// other's clocks.
     pub beat_phase: Duration,
     /// How long after the last disturbance the beat must have settled.
     pub settling: Duration,
@@ -78,6 +79,19 @@ pub struct Bounds {
     /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
     /// buffer's loss target, and its growing and shrinking.
     pub concealed: f64,
+}
+
+/// A path that holds everything now and then makes late, by the hold that is longer than any before, up to this
+/// share of what it holds.
+const LATE_OF_HELD: f64 = 0.25;
+
+impl Bounds {
+    /// The bounds also for a run in which there is such weather.
+    pub fn with_weather(self, weather: &Weather) -> Self {
+        let held = weather.stalls.held_share() + weather.spikes.held_share();
+        let concealed = Self::default().concealed + LATE_OF_HELD * held;
+        Self { concealed: self.concealed.max(concealed), ..self }
+    }
 }
 
 impl Default for Bounds {

@@ -7,6 +7,7 @@
     reason = "test code: a failed step ends its test, saying which; figures are printed for the reader"
 )]
 
+mod alsa;
 mod bad_input;
 mod beat;
 mod control;
@@ -14,7 +15,10 @@ mod demo;
 mod discovery;
 mod first_jam;
 mod five_nodes;
+mod impaired;
 mod jack;
 mod midi;
+mod page;
 mod project;
 mod sessions;
+mod trace;

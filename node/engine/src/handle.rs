@@ -12,11 +12,13 @@ use crate::instrument::{self, Instrument, InstrumentError, MidiWriter, load_soun
 use crate::limiter::Limiter;
 use crate::message::{Command, Monitor, Report, Returned};
 use crate::metronome::Click;
-use crate::process::{Channel, Engine, Slot};
+use crate::process::{ANALYSIS_CHANNELS, Channel, Engine, Slot};
 use crate::source::{self, Source, SourceConfig, SourceError, SourceWriter};
 use crate::stats::EngineStats;
 use crate::tap::{TapReader, tap};
 use crate::timeline::Timeline;
+use crate::tone::TestTone;
+use crate::trace::{TraceReader, trace};
 
 const COMMANDS: usize = 1_024;
 const REPORTS: usize = 256;
@@ -34,13 +36,15 @@ pub struct Config {
     pub max_sources: usize,
     /// A SoundFont 2 file for the instruments; without one a small set of sounds is synthesised.
     pub soundfont: Option<Vec<u8>>,
+    /// Whether each callback writes down what it took and decided; see [`Handle::take_trace`].
+    pub trace: bool,
 }
 
 impl Config {
     /// Mono input, up to 32 bandmates, own sounds.
     #[must_use]
     pub fn new(rate_hz: u32, max_period_frames: usize) -> Self {
-        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None }
+        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None, trace: false }
     }
 }
 
@@ -99,7 +103,9 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
     let (capture, capture_reader) = tap(config.input_channels, period, second / 2);
     let (played, played_reader) = tap(config.input_channels, period, 2 * second);
     let (heard, heard_reader) = tap(2, period, 2 * second);
+    let (analysis, analysis_reader) = tap(ANALYSIS_CHANNELS, period, second);
     let stats = Arc::new(EngineStats::default());
+    let (trace, trace_reader) = config.trace.then(trace).unzip();
 
     let engine = Engine {
         rate_hz: config.rate_hz,
@@ -111,18 +117,23 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         capture,
         played,
         heard,
+        analysis,
+        trace,
         stats: Arc::clone(&stats),
         slots: (0..config.max_sources).map(|_| Slot::free()).collect(),
-        own: Channel::new(Monitor { gain_db: 0.0, mute: true }),
+        own: Channel::new(Monitor { mute: true, ..Monitor::default() }),
         input_gain: Ramp::resting_at(1.0),
+        input_mute: Ramp::resting_at(1.0),
         master: Ramp::resting_at(1.0),
         click: Click::new(config.rate_hz),
+        tone: TestTone::new(config.rate_hz),
         timeline: Timeline::default(),
         limiter: Limiter::new(config.rate_hz),
         clock: FrameClock::new(config.rate_hz),
         position_frames: 0,
         output_latency_frames: 0,
         sent: vec![0.0; period * config.input_channels],
+        analysed: vec![0.0; period * ANALYSIS_CHANNELS],
         left: vec![0.0; period],
         right: vec![0.0; period],
     };
@@ -135,6 +146,8 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         capture: Some(capture_reader),
         played: Some(played_reader),
         heard: Some(heard_reader),
+        analysis: Some(analysis_reader),
+        trace: trace_reader,
         stats,
         soundfont,
     };
@@ -154,6 +167,8 @@ pub struct Handle {
     capture: Option<TapReader>,
     played: Option<TapReader>,
     heard: Option<TapReader>,
+    analysis: Option<TapReader>,
+    trace: Option<TraceReader>,
     stats: Arc<EngineStats>,
     soundfont: Arc<SoundFont>,
 }
@@ -209,6 +224,18 @@ impl Handle {
     /// What the player hears, in stereo, for a recorder: two seconds of queue. `None` when taken already.
     pub fn take_heard(&mut self) -> Option<TapReader> {
         self.heard.take().map(TapReader::open)
+    }
+
+    /// What the player hears (left, right) and what the microphone gives (one channel, after input gain, before the
+    /// mute), in one tap so that both are of the same moment: one second of queue. `None` when taken already.
+    pub fn take_analysis(&mut self) -> Option<TapReader> {
+        self.analysis.take().map(TapReader::open)
+    }
+
+    /// What each callback took and decided, if [`Config::trace`] asked for it: some seconds of queue. `None` when taken
+    /// already.
+    pub fn take_trace(&mut self) -> Option<TraceReader> {
+        self.trace.take()
     }
 
     /// The engine's statistics.

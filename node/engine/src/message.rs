@@ -63,6 +63,10 @@ pub struct Monitor {
     pub gain_db: f32,
     /// Silences this player for me only.
     pub mute: bool,
+    /// Added to the strip's pan; the sum is held within -1 and 1.
+    pub pan: f32,
+    /// While any bandmate is soloed by me, I hear only those of them; what I hear of myself stays.
+    pub solo: bool,
 }
 
 /// What is done to this player's input before it is sent.
@@ -70,8 +74,17 @@ pub struct Monitor {
 pub struct Input {
     /// Gain in dB, -90 (silent) to +12; values outside are clamped. At 0 the input is sent bit for bit.
     pub gain_db: f32,
-    /// Sends silence.
+    /// Sends silence. What the player hears of themselves stays.
     pub mute: bool,
+}
+
+/// A test tone in this player's ears.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tone {
+    /// Peak level in dBFS; above 0 is clamped. Neither faders nor master change it, the limiter may.
+    pub level_db: f32,
+    /// How long it sounds, fades included; 0 ends it.
+    pub frames: u64,
 }
 
 /// The click.
@@ -105,6 +118,8 @@ pub enum Command {
         /// In dB, -90 (silent) to +12; values outside are clamped.
         gain_db: f32,
     },
+    /// Begins, changes or ends the test tone.
+    SetTestTone(Tone),
     /// Sets the click.
     SetMetronome(Metronome),
     /// Sets where the beat is.

@@ -1,11 +1,12 @@
 //! The audio callback, from top to bottom.
 //!
 //! ```text
-//! input ─ input gain ─┬─ capture tap (packetiser), played tap (recorder)
+//! input ─ input gain ─┬─ mute ─ capture tap (packetiser), played tap (recorder)
 //!                     └─ own strip ─────────┐
-//! remote source ─┐                          │
-//! its instrument ┴─ strip × my monitor ─────┼─ sum ─ master ─ limiter ─ output, heard tap
+//! remote source ─┐                          │       test tone ─┐
+//! its instrument ┴─ strip × my monitor ─────┼─ sum ─ master ───┴─ limiter ─ output, heard tap
 //! metronome ────────────────────────────────┘
+//! input (mono), output ── analysis tap (loudness, feedback)
 //! ```
 //!
 //! Invariants: nothing here allocates, frees, locks, waits, logs or enters the kernel; time per callback is
@@ -27,10 +28,14 @@ use crate::source::{Callback, SourceStream, StreamEvent};
 use crate::stats::EngineStats;
 use crate::tap::Tap;
 use crate::timeline::Timeline;
+use crate::tone::TestTone;
+use crate::trace::{CallbackTrace, Trace, hash};
 
+/// Channels of the analysis tap: left, right, input.
+pub(crate) const ANALYSIS_CHANNELS: usize = 3;
 const RAMP_SECONDS: f32 = 0.005;
 /// Commands taken per callback; the rest waits for the next.
-const COMMANDS_PER_CALLBACK: usize = 64;
+const COMMANDS_PER_CALLBACK: u32 = 64;
 /// Predictors fitted per callback, one per channel: each takes some 10 us, and a stall of the whole network
 /// asks for all at once.
 const FITS_PER_CALLBACK: u32 = 8;
@@ -47,12 +52,16 @@ pub struct Engine {
     pub(crate) capture: Tap,
     pub(crate) played: Tap,
     pub(crate) heard: Tap,
+    pub(crate) analysis: Tap,
+    pub(crate) trace: Option<Trace>,
     pub(crate) stats: Arc<EngineStats>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) own: Channel,
     pub(crate) input_gain: Ramp,
+    pub(crate) input_mute: Ramp,
     pub(crate) master: Ramp,
     pub(crate) click: Click,
+    pub(crate) tone: TestTone,
     pub(crate) timeline: Timeline,
     pub(crate) limiter: Limiter,
     pub(crate) clock: FrameClock,
@@ -60,6 +69,8 @@ pub struct Engine {
     pub(crate) output_latency_frames: u32,
     /// The input after its gain, interleaved.
     pub(crate) sent: Vec<f32>,
+    /// Left, right and input in mono, interleaved.
+    pub(crate) analysed: Vec<f32>,
     pub(crate) left: Vec<f32>,
     pub(crate) right: Vec<f32>,
 }
@@ -100,20 +111,34 @@ impl Engine {
         }
         let seconds = frames as f32 / self.rate_hz as f32;
         self.clock.handle_callback(host_time, frames);
-        self.take_commands();
+        let commands = self.take_commands();
+        if let Some(trace) = &mut self.trace {
+            trace.begin(self.slots.len());
+        }
         self.stats.input.measure(input, seconds);
 
-        self.send(input, frames, host_time);
+        self.take_input(input, frames);
         output.fill(0.0);
         self.mix_own(output, frames);
+        self.keep_input_for_analysis();
+        self.send(frames, host_time);
         self.mix_sources(output, frames, host_time);
         self.mix_click(output);
         self.finish(output, host_time, seconds);
+        if let Some(trace) = &mut self.trace {
+            trace.callback(CallbackTrace {
+                position_frames: self.position_frames,
+                host_time,
+                frames: frames as u32,
+                commands,
+                input_hash: hash(input),
+            });
+        }
         self.position_frames += frames as u64;
     }
 
-    /// Input gain, then the taps.
-    fn send(&mut self, input: &[f32], frames: usize, host_time: HostTime) {
+    /// The input with its gain.
+    fn take_input(&mut self, input: &[f32], frames: usize) {
         let length = frames * self.input_channels;
         let Some(sent) = self.sent.get_mut(..length) else { return };
         let (given, missing) = sent.split_at_mut(input.len().min(length));
@@ -121,12 +146,13 @@ impl Engine {
             *out = if sample.is_finite() { *sample } else { 0.0 };
         }
         missing.fill(0.0);
-        if self.input_gain.resting() != Some(1.0) {
-            for frame in sent.chunks_exact_mut(self.input_channels.max(1)) {
-                let gain = self.input_gain.advance();
-                frame.iter_mut().for_each(|sample| *sample *= gain);
-            }
-        }
+        apply(&mut self.input_gain, sent, self.input_channels);
+    }
+
+    /// The mute, then the taps.
+    fn send(&mut self, frames: usize, host_time: HostTime) {
+        let Some(sent) = self.sent.get_mut(..frames * self.input_channels) else { return };
+        apply(&mut self.input_mute, sent, self.input_channels);
         self.capture.write(self.position_frames, host_time, sent);
         self.played.write(self.position_frames, host_time, sent);
     }
@@ -168,6 +194,9 @@ impl Engine {
                     };
                     tell(&mut self.reports, &self.stats, report);
                 }
+                if let Some(trace) = &mut self.trace {
+                    trace.source(stream.trace(id, frames));
+                }
                 let (l, r) = stream.output(frames);
                 left.copy_from_slice(l);
                 right.copy_from_slice(r);
@@ -199,27 +228,47 @@ impl Engine {
     }
 
     fn finish(&mut self, output: &mut [f32], host_time: HostTime, seconds: f32) {
-        if self.master.resting() != Some(1.0) {
-            for frame in output.chunks_exact_mut(2) {
-                let gain = self.master.advance();
-                frame.iter_mut().for_each(|sample| *sample *= gain);
-            }
-        }
+        apply(&mut self.master, output, 2);
+        self.tone.process(output);
         let lowest = self.limiter.process(output);
-        self.stats.limiter_gain.store(lowest.to_bits(), Ordering::Relaxed);
+        self.stats.set_limiter_gain(lowest);
         self.stats.output.measure(output, seconds);
         self.heard.write(self.position_frames, host_time, output);
+        if let Some(analysed) = self.analysed.get_mut(..output.len() / 2 * ANALYSIS_CHANNELS) {
+            for (kept, frame) in analysed.chunks_exact_mut(ANALYSIS_CHANNELS).zip(output.chunks_exact(2)) {
+                for (kept, sample) in kept.iter_mut().zip(frame) {
+                    *kept = *sample;
+                }
+            }
+            self.analysis.write(self.position_frames, host_time, analysed);
+        }
     }
 
-    fn take_commands(&mut self) {
-        for _ in 0..COMMANDS_PER_CALLBACK {
+    /// The input as the microphone gave it, before anybody is muted.
+    fn keep_input_for_analysis(&mut self) {
+        let share = 1.0 / self.input_channels.max(1) as f32;
+        let mut frames = self.sent.chunks_exact(self.input_channels.max(1));
+        for kept in self.analysed.chunks_exact_mut(ANALYSIS_CHANNELS) {
+            let mono = frames.next().map_or(0.0, |frame| frame.iter().sum::<f32>() * share);
+            if let Some(last) = kept.last_mut() {
+                *last = mono;
+            }
+        }
+    }
+
+    /// Returns how many it took.
+    fn take_commands(&mut self) -> u32 {
+        let mut taken = 0;
+        while taken < COMMANDS_PER_CALLBACK {
             // A command may send memory home; without room for it the command waits.
             if self.returns.slots() < 2 {
-                return;
+                break;
             }
-            let Ok(command) = self.commands.pop() else { return };
+            let Ok(command) = self.commands.pop() else { break };
             self.obey(command);
+            taken += 1;
         }
+        taken
     }
 
     fn obey(&mut self, command: Command) {
@@ -268,9 +317,11 @@ impl Engine {
                 }
             }
             Command::SetInput(Input { gain_db, mute }) => {
-                self.input_gain.set(if mute { 0.0 } else { from_db(gain_db) }, ramp_frames);
+                self.input_gain.set(from_db(gain_db), ramp_frames);
+                self.input_mute.set(if mute { 0.0 } else { 1.0 }, ramp_frames);
             }
             Command::SetMasterGain { gain_db } => self.master.set(from_db(gain_db), ramp_frames),
+            Command::SetTestTone(tone) => self.tone.set(tone),
             Command::SetMetronome(metronome) => self.click.set(metronome, ramp_frames),
             Command::SetTimeline(timeline) => self.timeline = timeline.clamped(),
             Command::SetSourceRate(id, rate_hz) => {
@@ -299,9 +350,10 @@ impl Engine {
     fn set_gains(&mut self, ramp_frames: u32) {
         let soloed =
             self.own.strip.solo || self.slots.iter().any(|slot| slot.id.is_some() && slot.channel.strip.solo);
-        self.own.set_gains(soloed, ramp_frames);
+        let soloed_by_me = self.slots.iter().any(|slot| slot.id.is_some() && slot.channel.monitor.solo);
+        self.own.set_gains(soloed, false, ramp_frames);
         for slot in &mut self.slots {
-            slot.channel.set_gains(soloed, ramp_frames);
+            slot.channel.set_gains(soloed, soloed_by_me, ramp_frames);
         }
     }
 }
@@ -369,10 +421,14 @@ impl Channel {
         Self { strip: Strip::default(), monitor, left: Ramp::resting_at(gain), right: Ramp::resting_at(gain) }
     }
 
-    fn set_gains(&mut self, soloed: bool, ramp_frames: u32) {
-        let silent = self.strip.mute || self.monitor.mute || (soloed && !self.strip.solo);
+    fn set_gains(&mut self, soloed: bool, soloed_by_me: bool, ramp_frames: u32) {
+        let silent = self.strip.mute
+            || self.monitor.mute
+            || (soloed && !self.strip.solo)
+            || (soloed_by_me && !self.monitor.solo);
         let gain = if silent { 0.0 } else { from_db(self.strip.gain_db) * from_db(self.monitor.gain_db) };
-        let pan = if self.strip.pan.is_finite() { self.strip.pan.clamp(-1.0, 1.0) } else { 0.0 };
+        let pan = self.strip.pan + self.monitor.pan;
+        let pan = if pan.is_finite() { pan.clamp(-1.0, 1.0) } else { 0.0 };
         self.left.set(gain * (1.0 - pan).min(1.0), ramp_frames);
         self.right.set(gain * (1.0 + pan).min(1.0), ramp_frames);
     }
@@ -410,6 +466,17 @@ fn give_back(returns: &mut Producer<Returned>, returned: Option<Returned>) {
 fn tell(reports: &mut Producer<Report>, stats: &EngineStats, report: Report) {
     if reports.push(report).is_err() {
         stats.missed_reports.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Moves a gain on over interleaved frames; at rest at 1 no bit is changed.
+fn apply(gain: &mut Ramp, samples: &mut [f32], channels: usize) {
+    if gain.resting() == Some(1.0) {
+        return;
+    }
+    for frame in samples.chunks_exact_mut(channels.max(1)) {
+        let gain = gain.advance();
+        frame.iter_mut().for_each(|sample| *sample *= gain);
     }
 }
 

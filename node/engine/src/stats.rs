@@ -230,7 +230,9 @@ pub struct EngineStats {
     histogram: [AtomicU64; LOAD_EDGES_US.len() + 1],
     pub(crate) input: MeterCell,
     pub(crate) output: MeterCell,
-    pub(crate) limiter_gain: AtomicU32,
+    limiter_gain: AtomicU32,
+    /// The largest reduction (1 minus gain) since it was last taken.
+    limiter_reduction: AtomicU32,
     pub(crate) missed_reports: AtomicU64,
 }
 
@@ -272,6 +274,20 @@ impl EngineStats {
     #[must_use]
     pub fn output_meter(&self) -> Meter {
         self.output.read()
+    }
+
+    /// Notes the lowest gain the limiter used in a callback.
+    pub(crate) fn set_limiter_gain(&self, lowest: f32) {
+        self.limiter_gain.store(lowest.to_bits(), Ordering::Relaxed);
+        // Numbers that are not negative are ordered as their bits are.
+        self.limiter_reduction.fetch_max((1.0 - lowest).max(0.0).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Lowest gain the limiter used since the last call, from 0 to 1; 1.0 when it did nothing. For one reader: each
+    /// call begins anew.
+    #[must_use]
+    pub fn take_limiter_gain(&self) -> f32 {
+        1.0 - f32::from_bits(self.limiter_reduction.swap(0, Ordering::Relaxed))
     }
 
     /// Lowest gain the limiter used in the latest callback; 1.0 when it did nothing.

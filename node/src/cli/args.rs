@@ -13,7 +13,8 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::cli::data_dir::DEFAULT_SESSION;
-use crate::cli::{Command, Exit, Task, TaskKind, config};
+use crate::cli::{Command, Exit, Task, TaskKind, config, profile};
+use crate::trace;
 
 /// What a node runs with: arguments, environment, config file and defaults put together.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,10 @@ pub struct Options {
     pub rate_hz: Option<u32>,
     /// Frames a callback asked of the device, 16 to 4096; `None`: the device's own.
     pub period_frames: Option<u32>,
+    /// Whether `audio` is what was chosen on the page some time ago and may be gone by now.
+    pub audio_remembered: bool,
+    /// A name for a player who has none yet: the login name.
+    pub suggested_name: String,
     /// How audio is sent.
     pub codec: Codec,
     /// Name of the client on a JACK server.
@@ -50,6 +55,8 @@ pub struct Options {
     pub link: bool,
     /// Whether to open no browser.
     pub headless: bool,
+    /// Where to write a trace, and how much.
+    pub trace: Option<trace::Settings>,
     /// Whether stdout carries JSON.
     pub json: bool,
     /// What was asked for and does not work in this version, for the player to read.
@@ -97,6 +104,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> 
         Asked::Devices => task(TaskKind::Devices),
         Asked::Status => task(TaskKind::Status),
         Asked::Peers => task(TaskKind::Peers),
+        Asked::Tui => task(TaskKind::Tui),
         Asked::Invite => task(TaskKind::Invite),
         Asked::Join { .. } => task(TaskKind::Join),
         Asked::Relay => task(TaskKind::Relay),
@@ -146,6 +154,8 @@ enum Asked {
     Status,
     /// Show the nodes the running node plays with
     Peers,
+    /// See and steer the running node in this terminal
+    Tui,
     /// Check audio, clock, mDNS and ports, and say what to fix
     Doctor(UpArgs),
 }
@@ -201,6 +211,12 @@ pub(crate) struct UpArgs {
     /// Open no browser
     #[arg(long, env = "BANDMESH_HEADLESS", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     headless: Option<bool>,
+    /// Write all that crosses the node's edges to this file, for Wireshark and `bandmesh-sim replay`
+    #[arg(long, value_name = "FILE", env = "BANDMESH_TRACE", value_parser = clap::value_parser!(PathBuf))]
+    trace: Option<PathBuf>,
+    /// End the trace when its file has this many megabytes [default: 1000]
+    #[arg(long, value_name = "MB", env = "BANDMESH_TRACE_LIMIT_MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    trace_limit_mb: Option<u64>,
 }
 
 /// A parser of `up`'s options alone, for values that come from the config file.
@@ -231,6 +247,8 @@ impl UpArgs {
             no_mdns: self.no_mdns.or(other.no_mdns),
             no_link: self.no_link.or(other.no_link),
             headless: self.headless.or(other.headless),
+            trace: self.trace.or(other.trace),
+            trace_limit_mb: self.trace_limit_mb.or(other.trace_limit_mb),
         }
     }
 }
@@ -257,15 +275,21 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
             "--http {http} opens the control interface to the network without encryption: use it on a network you trust"
         ));
     }
+    let profile = profile::read(data_dir);
+    let remembered = profile.audio.filter(|_| up.audio.is_none());
+    let (rate_hz, period_frames) =
+        remembered.as_ref().map_or((None, None), |audio| (audio.rate_hz, audio.period_frames));
     Ok(Options {
-        name: up.name.unwrap_or_else(login_name),
+        name: up.name.or(profile.name).unwrap_or_else(login_name),
+        suggested_name: login_name(),
         data_dir: data_dir.to_owned(),
         session: up.session.unwrap_or_else(|| DEFAULT_SESSION.to_owned()),
         listen: up.listen.unwrap_or(SocketAddr::from(([0_u16; 8], 7778))),
         http,
-        audio: up.audio.unwrap_or_else(|| "auto".to_owned()),
-        rate_hz: up.rate,
-        period_frames: up.period,
+        audio_remembered: remembered.is_some(),
+        audio: up.audio.or(remembered.map(|audio| audio.device)).unwrap_or_else(|| "auto".to_owned()),
+        rate_hz: up.rate.or(rate_hz),
+        period_frames: up.period.or(period_frames),
         codec: up.codec.unwrap_or(Codec::Auto),
         jack_name: up.jack_name.unwrap_or_else(|| "bandmesh".to_owned()),
         relays: up.relay,
@@ -274,6 +298,10 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
         mdns: !up.no_mdns.unwrap_or(false),
         link: !up.no_link.unwrap_or(false),
         headless: up.headless.unwrap_or(false),
+        trace: up.trace.map(|file| trace::Settings {
+            file,
+            limit_bytes: up.trace_limit_mb.unwrap_or(trace::DEFAULT_LIMIT_MB) * 1_000_000,
+        }),
         json,
         warnings,
     })

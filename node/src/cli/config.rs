@@ -40,6 +40,8 @@ pub(crate) const TEMPLATE: &str = "\
 # no_mdns = false
 # no_link = false
 # headless = false
+# trace = \"session.pcapng\"
+# trace_limit_mb = 1000
 ";
 
 /// The options in the data directory's config file; none if there is no file.
@@ -70,6 +72,12 @@ pub(crate) fn read(data_dir: &Path) -> Result<UpArgs, Exit> {
         let line = 1 + text.bytes().take(at.start).filter(|byte| *byte == b'\n').count();
         Exit::usage(&format!("{shown}:{line}: {message}; mend or remove that line"))
     })
+}
+
+/// The config file as it stands, as far as it is text.
+pub(crate) fn text(data_dir: &Path) -> String {
+    bytes(&data_dir.join(FILE_NAME))
+        .map_or_else(|error| format!("# {error}\n"), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {

@@ -24,7 +24,9 @@ This is where a Bandmesh node keeps everything. Nothing else on this machine is 
 
 config.toml    options, for you to edit; `bandmesh up --help` says what they mean
 identity.key   this node's identity: whoever has it can pose as you. Back it up, show it to nobody
+profile.json   what you answered on the page; delete it to be asked again
 token          opens the control interface of the running node; delete it and restart for a new one
+view-token     the same for looking only, for a display on the wall
 project.redb   the shared project of the session `jam` with its history; other sessions have project-NAME-….redb
 *.bad-1        a file that could not be read, kept aside so that nothing is lost; delete it when you want
 demo/          the projects of the bandmates of `bandmesh demo`; delete it when you want
@@ -181,6 +183,21 @@ impl DataDir {
         Ok(token)
     }
 
+    /// The token that opens the control interface for looking only; made on first use.
+    ///
+    /// # Errors
+    /// If the file is damaged, too open or cannot be written.
+    pub fn view_token(&self) -> Result<Token, DataDirError> {
+        let path = self.path.join("view-token");
+        if let Some(text) = read_secret(&path)? {
+            let what = "it must hold 32 to 256 letters and digits";
+            return Token::parse(&text).ok_or(DataDirError::Damaged { path, what, consequence: "" });
+        }
+        let token = Token::generate();
+        write_whole(&path, format!("{}\n", token.secret()).as_bytes(), 0o600)?;
+        Ok(token)
+    }
+
     /// The seed of the node's Ed25519 identity; made on first use.
     ///
     /// # Errors
@@ -258,7 +275,7 @@ fn seed(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Writes a file whole or not at all, its mode right from the start.
-fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), DataDirError> {
+pub(crate) fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), DataDirError> {
     let written = || -> io::Result<()> {
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
@@ -306,8 +323,9 @@ mod tests {
         assert!(fs::read_to_string(dir.path().join("README")).unwrap().contains("identity.key"));
         assert!(dir.path().join("config.toml").exists());
         dir.token().unwrap();
+        dir.view_token().unwrap();
         dir.identity_seed().unwrap();
-        for file in ["token", "identity.key", "lock", "config.toml"] {
+        for file in ["token", "view-token", "identity.key", "lock", "config.toml"] {
             assert_eq!(mode(&dir.path().join(file)), 0o600, "{file}");
         }
     }
@@ -320,6 +338,7 @@ mod tests {
         drop(dir);
         let dir = DataDir::open(base.path()).unwrap();
         assert!(dir.token().unwrap().matches(token.secret()));
+        assert!(!dir.view_token().unwrap().matches(token.secret()));
         assert_eq!(dir.identity_seed().unwrap(), seed);
     }
 

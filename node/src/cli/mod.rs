@@ -16,8 +16,10 @@ mod devices;
 mod doctor;
 mod event;
 mod peers;
+mod profile;
 mod status;
 mod text;
+mod tui;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ pub use args::{Codec, Options, parse};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready, announce};
+pub use profile::{Profile, ProfileStore, RememberedAudio};
 pub use text::printable;
 
 /// What the user asked for.
@@ -65,6 +68,8 @@ pub enum TaskKind {
     Status,
     /// Show the nodes the running node plays with.
     Peers,
+    /// See and steer the running node in the terminal.
+    Tui,
     /// Check what a jam needs; with the options `up` would run with.
     Doctor(Box<Options>),
     /// Make an invite.
@@ -138,6 +143,7 @@ pub fn run(task: &Task, machine: &dyn Machine) -> ExitCode {
         TaskKind::Devices => devices::run(task, machine),
         TaskKind::Status => status::run(task),
         TaskKind::Peers => peers::run(task),
+        TaskKind::Tui => tui::run(task),
         TaskKind::Doctor(options) => doctor::run(task, options, machine),
         TaskKind::Invite | TaskKind::Join | TaskKind::Relay => Err(unavailable(&task.kind)),
     };
@@ -150,6 +156,21 @@ pub fn run(task: &Task, machine: &dyn Machine) -> ExitCode {
         },
         Err(exit) => exit.print(),
     }
+}
+
+/// What `bandmesh doctor` finds, as text, with the options a node runs with. Takes a second or more.
+#[must_use]
+pub fn examine(task: &Task, options: &Options, machine: &dyn Machine) -> String {
+    match doctor::run(task, options, machine) {
+        Ok(output) => output.text,
+        Err(exit) => exit.text,
+    }
+}
+
+/// The config file of a data directory, as it stands; empty if there is none that can be read.
+#[must_use]
+pub fn config_text(data_dir: &std::path::Path) -> String {
+    config::text(data_dir)
 }
 
 /// What a command prints on stdout.

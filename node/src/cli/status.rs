@@ -57,7 +57,7 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::types::{Audio, Doc, Link, Session};
+    use crate::control::types::{Audio, Diagnosis, Doc, Link, Master, Me, Session, UndoState};
 
     #[test]
     fn table_shows_what_matters_and_no_terminal_escapes() {
@@ -77,10 +77,15 @@ mod tests {
                 input_peak_db: -120.0,
                 output_peak_db: -6.0,
             },
+            me: Me { muted: false, input_gain_db: 0.0, monitor: false, monitor_gain_db: 0.0 },
+            master: Master { gain_db: 0.0 },
+            feedback_warning: false,
+            diagnosis: Diagnosis::default(),
             link: Link { enabled: true, peers: 2, tempo_bpm: 120.0, beat: 0.0, phase: 0.0, playing: true },
             doc: Doc { heads_hash: "é".repeat(40), changes: 3, saved: true },
             listen: vec![],
             warnings: vec!["no sound card".into()],
+            undo: UndoState::default(),
         });
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'));
         for wanted in ["2.7 ms", "on, with 2", "1:01:01", "120.00 bpm, playing", "! no sound card"] {

@@ -4,8 +4,11 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::control::people::People;
 use crate::control::types::{
-    Command, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Status,
+    AudioChange, AudioState, Command, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange,
+    Me, MeChange, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Setup, SetupChange,
+    Status, TestTone,
 };
 
 /// The node as the control server sees it.
@@ -13,7 +16,7 @@ use crate::control::types::{
 /// All methods are called on the runtime's threads, some of them 30 times a second for every open page: they read what is
 /// ready and never wait for the disk or the network. Only those that return futures may wait; each is given up after
 /// `limits::REQUEST_TIMEOUT`, which must not undo what it began.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: People + Send + Sync + 'static {
     /// This node now.
     fn status(&self) -> Status;
 
@@ -45,6 +48,42 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes my own mix of another node.
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>>;
 
+    /// Who this player is.
+    fn setup(&self) -> Setup;
+
+    /// Changes who this player is, here and for everybody.
+    fn set_setup(&self, change: SetupChange) -> BoxFuture<'_, Result<Setup, BackendError>>;
+
+    /// Audio and MIDI devices of this machine. May take seconds.
+    fn devices(&self) -> BoxFuture<'_, Result<Devices, BackendError>>;
+
+    /// The sound card that is open.
+    fn audio(&self) -> AudioState;
+
+    /// Changes to another device, rate or period while everybody plays.
+    fn set_audio(&self, change: AudioChange) -> BoxFuture<'_, Result<AudioState, BackendError>>;
+
+    /// Plays a tone in this player's ears; with 0 seconds, ends it.
+    fn play_tone(&self, tone: TestTone) -> Result<(), BackendError>;
+
+    /// Changes what is done with this player's own sound.
+    fn set_me(&self, change: MeChange) -> Me;
+
+    /// Changes the sum of all that this player hears.
+    fn set_master(&self, change: MasterChange) -> Master;
+
+    /// Joins or leaves Ableton Link.
+    fn set_link(&self, change: LinkChange) -> BoxFuture<'_, Result<Link, BackendError>>;
+
+    /// The last `seconds` in figures.
+    fn history(&self, seconds: usize) -> History;
+
+    /// Why it glitches.
+    fn diagnosis(&self) -> Diagnosis;
+
+    /// Further files for the support bundle, as name and text; secrets are taken out by the caller. May take seconds.
+    fn support_files(&self) -> BoxFuture<'_, Vec<(String, String)>>;
+
     /// What happens from now on. Keep a bound of a few hundred: a reader that falls behind is sent the whole state again.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;
 
@@ -65,6 +104,10 @@ pub enum Notice {
     Playback,
     /// These addresses of the project have new values, or none any more.
     Project(Vec<String>),
+    /// Somebody touches something else, or elsewhere.
+    Touches,
+    /// There is a new notification.
+    Notification,
 }
 
 /// Why the node did not do what it was asked. The text goes to the user and says what to do.
@@ -76,6 +119,9 @@ pub enum BackendError {
     /// What it is about does not exist. Answered with 404.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be done as things are now. Answered with 409 and this code.
+    #[error("{1}")]
+    Conflict(&'static str, String),
     /// The player may not do this. Answered with 403.
     #[error("{0}")]
     Forbidden(String),

@@ -10,6 +10,9 @@
 //!    `Host` itself. Programs other than browsers send neither.
 //! 3. The bearer token, for all but the page itself and the interface's description, which hold nothing of the player's.
 //!    The WebSocket may bring it later, in its first message.
+//! 4. The token's role: a viewer may ask for everything and change nothing. By method, so that a route that is added
+//!    later is closed to viewers until somebody says otherwise. A ticket for a WebSocket changes nothing and carries
+//!    the role on.
 //!
 //! No CORS header is ever sent, and no cookie is read.
 
@@ -17,64 +20,68 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::control::page;
 use crate::control::problem::Problem;
 use crate::control::routes::Shared;
-use crate::control::token::Token;
+use crate::control::token::Keys;
+use crate::control::types::Role;
 
 /// The address a connection came in on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalAddress(pub(crate) SocketAddr);
 
 /// What a page of ours may load and do; the API's answers, should a browser show one, nothing at all.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
-                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                           font-src 'self'; manifest-src 'self'; connect-src 'self'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
 
 /// The middleware around all routes.
-pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let refusal = refusal(&shared.token, &request);
-    let mut response = match refusal {
-        None => next.run(request).await,
-        Some(problem) => problem.into_response(),
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let mut response = match admit(&shared.keys, &request) {
+        Ok(role) => {
+            if let Some(role) = role {
+                request.extensions_mut().insert(role);
+            }
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
     };
     shared.counters.count_answer(response.status());
     harden(response.headers_mut());
     response
 }
 
-fn refusal(token: &Token, request: &Request) -> Option<Problem> {
+/// The role of who asks; `None` where a token is not needed or comes later.
+fn admit(keys: &Keys, request: &Request) -> Result<Option<Role>, Problem> {
     let headers = request.headers();
     let path = request.uri().path();
     let local = request.extensions().get::<LocalAddress>().map(|address| address.0.ip());
-    let host = match host(headers, request.uri()) {
-        Ok(host) => host,
-        Err(problem) => return Some(problem),
-    };
+    let host = host(headers, request.uri())?;
     if !host_is_ours(host, local) {
-        return Some(Problem::new(
+        return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "wrong_host",
             "The Host header names another machine. Use the address that `bandmesh up` prints, or localhost.",
         ));
     }
-    if is_page(path) {
-        return None;
+    if page::is_page(path) {
+        return Ok(None);
     }
-    if let Err(problem) = same_site(headers, host) {
-        return Some(problem);
-    }
+    same_site(headers, host)?;
     if path == "/api/v1/openapi.json" {
-        return None;
+        return Ok(None);
     }
     let brings_token = headers.contains_key(header::AUTHORIZATION);
     if path == "/api/v1/ws" && !brings_token {
-        return None;
+        return Ok(None);
     }
     let is_api = path.starts_with("/api/") || path == "/metrics";
-    if is_api && !bearer(headers).is_some_and(|candidate| token.matches(candidate)) {
+    let role = bearer(headers).and_then(|candidate| keys.role(candidate));
+    if is_api && role.is_none() {
         let detail = if brings_token {
             "The token in the Authorization header is not this node's. Read it anew from the token file in the data \
              directory (`token_file` of the ready line)."
@@ -82,14 +89,22 @@ fn refusal(token: &Token, request: &Request) -> Option<Problem> {
             "Send `Authorization: Bearer TOKEN`; the token is in the token file in the data directory (`token_file` of the \
              ready line)."
         };
-        return Some(Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail));
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail));
     }
-    None
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && path != "/api/v1/ws-ticket";
+    if role == Some(Role::Viewer) && changes {
+        return Err(read_only());
+    }
+    Ok(role)
 }
 
-/// The paths of the static page; they hold no data, so a link from elsewhere may open them.
-pub(crate) fn is_page(path: &str) -> bool {
-    matches!(path, "/" | "/page.js" | "/page.css")
+/// What a viewer is told who wants to change something.
+pub(crate) fn read_only() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "read_only",
+        "This token is for looking only. Use the player's own token, which is in the file `token` in the data directory.",
+    )
 }
 
 fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Result<&'a str, Problem> {
@@ -176,13 +191,16 @@ fn harden(headers: &mut HeaderMap) {
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        // What the page asks of the browser: nothing of the machine but its screen and keyboard.
+        (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    // The page's own files say themselves how long they are good; everything else is of the moment.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 #[cfg(test)]

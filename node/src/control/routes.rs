@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::Request;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -21,6 +22,7 @@ use utoipa_axum::routes;
 
 use crate::control::backend::{Backend, BackendError};
 use crate::control::body::JsonBody;
+use crate::control::desk;
 use crate::control::guard;
 use crate::control::limits::{
     MAX_COMMANDS, MAX_SOCKET_MESSAGE_BYTES, MAX_SOCKETS, REQUEST_TIMEOUT, TICKET_LIFE,
@@ -30,15 +32,17 @@ use crate::control::metrics::{self, Counters};
 use crate::control::page;
 use crate::control::problem::Problem;
 use crate::control::socket;
-use crate::control::token::{Tickets, Token};
+use crate::control::token::{Keys, Tickets};
 use crate::control::types::{
-    Command, PatchRequest, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Status, Ticket,
+    Command, PatchRequest, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Role, Status, Ticket,
 };
+
+mod people;
 
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) token: Token,
+    pub(crate) keys: Keys,
     pub(crate) tickets: Tickets,
     pub(crate) logs: LogBuffer,
     pub(crate) counters: Counters,
@@ -52,13 +56,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
-        token: Token,
+        keys: Keys,
         logs: LogBuffer,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
             backend,
-            token,
+            keys,
             tickets: Tickets::default(),
             logs,
             counters: Counters::default(),
@@ -82,12 +86,10 @@ pub fn openapi() -> String {
 /// All routes with their checks.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let (api, _) = api().split_for_parts();
-    api.route("/", get(page::html))
-        .route("/page.js", get(page::script))
-        .route("/page.css", get(page::style))
+    api
         // Where Prometheus looks when it is told nothing else.
         .route("/metrics", get(get_metrics))
-        .fallback(no_such_route)
+        .fallback(page_or_nothing)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .with_state(shared)
@@ -111,6 +113,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     security(("token" = [])),
     tags(
         (name = "node", description = "This node and the others"),
+        (name = "desk", description = "This player's own desk"),
         (name = "project", description = "What the band shares"),
         (name = "live", description = "What happens from moment to moment"),
     )
@@ -139,9 +142,11 @@ fn api() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(get_socket))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))
+        .merge(people::api())
+        .merge(desk::routes())
 }
 
-type AppState = State<Arc<Shared>>;
+pub(crate) type AppState = State<Arc<Shared>>;
 
 /// This node: audio, Link, session and project.
 #[utoipa::path(
@@ -276,8 +281,8 @@ async fn put_playback(
         Problem,
     ),
 )]
-async fn post_ticket(State(shared): AppState) -> Json<Ticket> {
-    let ticket = shared.tickets.issue(Instant::now());
+async fn post_ticket(State(shared): AppState, Extension(role): Extension<Role>) -> Json<Ticket> {
+    let ticket = shared.tickets.issue(role, Instant::now());
     Json(Ticket { ticket, expires_in_s: TICKET_LIFE.as_secs() })
 }
 
@@ -297,7 +302,7 @@ async fn post_ticket(State(shared): AppState) -> Json<Ticket> {
 async fn get_socket(
     State(shared): AppState,
     RawQuery(query): RawQuery,
-    headers: axum::http::HeaderMap,
+    role: Option<Extension<Role>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|_| {
@@ -306,16 +311,16 @@ async fn get_socket(
         Problem::new(StatusCode::UPGRADE_REQUIRED, "not_websocket", detail)
     })?;
     let ticket = query_value(query.as_deref().unwrap_or_default(), "ticket");
-    // The guard let an Authorization header pass only if its token is right.
-    let mut welcome = headers.contains_key(header::AUTHORIZATION);
+    // The guard gives a role where an Authorization header came with a good token.
+    let mut role = role.map(|Extension(role)| role);
     if let Some(ticket) = ticket
-        && !welcome
+        && role.is_none()
     {
-        if !shared.tickets.redeem(ticket, Instant::now()) {
+        role = shared.tickets.redeem(ticket, Instant::now());
+        if role.is_none() {
             let detail = "The ticket is used up or too old. Get another by POST /api/v1/ws-ticket.";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_ticket", detail));
         }
-        welcome = true;
     }
     let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else {
         let detail = format!("{MAX_SOCKETS} WebSockets are open. Close one, or wait and try again.");
@@ -325,7 +330,7 @@ async fn get_socket(
         .max_message_size(MAX_SOCKET_MESSAGE_BYTES)
         .max_frame_size(MAX_SOCKET_MESSAGE_BYTES)
         .on_upgrade(move |socket| async move {
-            socket::serve(socket, shared, welcome).await;
+            socket::serve(socket, shared, role).await;
             drop(permit);
         }))
 }
@@ -358,9 +363,21 @@ async fn get_openapi(State(shared): AppState) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], shared.openapi.clone()).into_response()
 }
 
-async fn no_such_route() -> Problem {
+/// The page's files; they hold no data, so a link from elsewhere may open them.
+async fn page_or_nothing(request: Request) -> Result<Response, Problem> {
+    if let Some(file) = page::find(request.uri().path()) {
+        return match *request.method() {
+            Method::GET | Method::HEAD => Ok(file.response(request.headers())),
+            _ => {
+                let mut refused =
+                    no_such_method(request.method().clone(), request.uri().clone()).await.into_response();
+                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+                Ok(refused)
+            }
+        };
+    }
     let detail = "There is nothing at this address. /api/v1/openapi.json lists all addresses.";
-    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+    Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Problem {
@@ -381,7 +398,7 @@ fn path_text(path: PathText) -> Result<String, Problem> {
 }
 
 /// The value of `key` in a query, undecoded: what we look for needs no encoding.
-fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+pub(crate) fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -434,10 +451,13 @@ pub(crate) fn check_playback_change(change: &PlaybackChange) -> Result<(), Probl
 fn check_peer_change(change: &PeerChange) -> Result<(), Problem> {
     let problem = |detail: &str| Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail));
     if *change == PeerChange::default() {
-        return problem("Nothing to change. Give `gain_db` or `muted_by_me`.");
+        return problem("Nothing to change. Give `gain_db`, `pan`, `muted_by_me` or `soloed_by_me`.");
     }
     if change.gain_db.is_some_and(|gain| !(-60.0..=12.0).contains(&gain)) {
         return problem("`gain_db` must lie from -60 to 12.");
+    }
+    if change.pan.is_some_and(|pan| !(-1.0..=1.0).contains(&pan)) {
+        return problem("`pan` must lie from -1 to 1.");
     }
     Ok(())
 }

@@ -31,14 +31,14 @@ use crate::control::limits::{
 };
 use crate::control::log::LogBuffer;
 use crate::control::routes::{self, Shared};
-use crate::control::token::Token;
+use crate::control::token::Keys;
 
 /// How to serve.
 pub struct Config {
     /// Where to listen; if the port is taken, any free one at the same address.
     pub address: SocketAddr,
     /// What opens the interface.
-    pub token: Token,
+    pub keys: Keys,
     /// The log shown to those who subscribe to it.
     pub logs: LogBuffer,
 }
@@ -68,7 +68,7 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     warning: Option<String>,
-    token: Token,
+    keys: Keys,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -85,10 +85,10 @@ pub async fn start(config: Config, backend: Arc<dyn Backend>) -> Result<Server, 
         tracing::warn!("{warning}");
     }
     let (stop, stopped) = watch::channel(false);
-    let token = config.token.clone();
-    let shared = Arc::new(Shared::new(backend, config.token, config.logs, stopped));
+    let keys = config.keys.clone();
+    let shared = Arc::new(Shared::new(backend, config.keys, config.logs, stopped));
     let accepting = tokio::spawn(accept(listener, shared));
-    Ok(Server { address, warning, token, stop, accepting })
+    Ok(Server { address, warning, keys, stop, accepting })
 }
 
 impl Server {
@@ -108,7 +108,7 @@ impl Server {
     /// never for a log.
     #[must_use]
     pub fn page_url(&self) -> String {
-        format!("{}/#token={}", self.url(), self.token.secret())
+        format!("{}/#token={}", self.url(), self.keys.player.secret())
     }
 
     /// What the player should know about the start, such as another port than asked for. Already logged.

@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use crate::control::limits::{MAX_TICKETS, TICKET_LIFE};
+use crate::control::types::Role;
 
 /// The bearer token.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,31 +55,76 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The tokens of a node and what each opens.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Opens everything.
+    pub player: Token,
+    /// Opens everything that changes nothing; `None`: there is no such token.
+    pub viewer: Option<Token>,
+}
+
+impl Keys {
+    /// What `candidate` opens; `None`: nothing. Takes the same time whichever it is.
+    #[must_use]
+    pub fn role(&self, candidate: &str) -> Option<Role> {
+        let player = self.player.matches(candidate);
+        let viewer = self.viewer.as_ref().is_some_and(|token| token.matches(candidate));
+        match (player, viewer) {
+            (true, _) => Some(Role::Player),
+            (false, true) => Some(Role::Viewer),
+            (false, false) => None,
+        }
+    }
+
+    /// The tokens themselves, to keep them out of what leaves this machine.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.player).chain(&self.viewer).map(Token::secret)
+    }
+}
+
+impl From<Token> for Keys {
+    fn from(player: Token) -> Self {
+        Self { player, viewer: None }
+    }
+}
+
 /// Tickets given out and not used yet, at most [`MAX_TICKETS`]; one more drops the oldest.
 #[derive(Default)]
-pub(crate) struct Tickets(Mutex<VecDeque<(String, Instant)>>);
+pub(crate) struct Tickets(Mutex<VecDeque<Given>>);
+
+struct Given {
+    ticket: String,
+    expires: Instant,
+    role: Role,
+}
 
 impl Tickets {
-    /// A new ticket, good once until [`TICKET_LIFE`] after `now`.
-    pub(crate) fn issue(&self, now: Instant) -> String {
+    /// A new ticket, good once until [`TICKET_LIFE`] after `now`; it opens what the asker's own token does.
+    pub(crate) fn issue(&self, role: Role, now: Instant) -> String {
         let ticket = random_hex();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|(_, expires)| *expires > now);
+        waiting.retain(|given| given.expires > now);
         if waiting.len() >= MAX_TICKETS {
             waiting.pop_front();
         }
-        waiting.push_back((ticket.clone(), now + TICKET_LIFE));
+        waiting.push_back(Given { ticket: ticket.clone(), expires: now + TICKET_LIFE, role });
         ticket
     }
 
-    /// Uses a ticket up; whether it was good.
-    pub(crate) fn redeem(&self, candidate: &str, now: Instant) -> bool {
+    /// Uses a ticket up; what it opens, if it was good.
+    pub(crate) fn redeem(&self, candidate: &str, now: Instant) -> Option<Role> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = waiting.len();
-        waiting.retain(|(_, expires)| *expires > now);
-        let expired = before - waiting.len();
-        waiting.retain(|(ticket, _)| !bool::from(ticket.as_bytes().ct_eq(candidate.as_bytes())));
-        waiting.len() + expired < before
+        waiting.retain(|given| given.expires > now);
+        let mut role = None;
+        waiting.retain(|given| {
+            let used = bool::from(given.ticket.as_bytes().ct_eq(candidate.as_bytes()));
+            if used {
+                role = Some(given.role);
+            }
+            !used
+        });
+        role
     }
 }
 
@@ -118,23 +164,23 @@ mod tests {
     #[test]
     fn ticket_opens_once_and_expires() {
         let (tickets, now) = (Tickets::default(), Instant::now());
-        let ticket = tickets.issue(now);
-        assert!(!tickets.redeem("", now));
-        assert!(tickets.redeem(&ticket, now));
-        assert!(!tickets.redeem(&ticket, now));
-        let late = tickets.issue(now);
-        assert!(!tickets.redeem(&late, now + TICKET_LIFE));
+        let ticket = tickets.issue(Role::Viewer, now);
+        assert_eq!(tickets.redeem("", now), None);
+        assert_eq!(tickets.redeem(&ticket, now), Some(Role::Viewer));
+        assert_eq!(tickets.redeem(&ticket, now), None);
+        let late = tickets.issue(Role::Player, now);
+        assert_eq!(tickets.redeem(&late, now + TICKET_LIFE), None);
     }
 
     #[test]
     fn one_ticket_too_many_drops_the_oldest() {
         let (tickets, now) = (Tickets::default(), Instant::now());
-        let first = tickets.issue(now);
-        let second = tickets.issue(now);
+        let first = tickets.issue(Role::Player, now);
+        let second = tickets.issue(Role::Player, now);
         for _ in 0..MAX_TICKETS - 1 {
-            tickets.issue(now);
+            tickets.issue(Role::Player, now);
         }
-        assert!(!tickets.redeem(&first, now));
-        assert!(tickets.redeem(&second, now));
+        assert_eq!(tickets.redeem(&first, now), None);
+        assert_eq!(tickets.redeem(&second, now), Some(Role::Player));
     }
 }

@@ -18,6 +18,7 @@ use cpal::{
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::driven::{Driven, Seen, Signals, realtime};
+use super::libasound::quietly;
 use super::{
     AudioCallback, AudioDevice, Backend, DEFAULT_PERIOD_FRAMES, DEFAULT_RATE_HZ, DeviceConfig, DeviceError,
     DeviceInfo, DeviceStats, LostReason, MAX_PERIOD_FRAMES, Make, OUTPUT_CHANNELS, Opened, Realtime, Refused,
@@ -25,6 +26,9 @@ use super::{
 };
 
 const PRIORITY: i32 = 70;
+
+/// Names that `--audio` understands otherwise. ALSA's devices of these names, the same things again, are not offered.
+const TAKEN: [&str; 2] = ["jack", "null"];
 
 /// How long a driver may take to build a stream, to call for the first time, and to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,7 +39,7 @@ pub(super) fn open<'a>(
     stats: Arc<DeviceStats>,
     make: Make<'a>,
 ) -> Result<Running, Refused<'a>> {
-    let (streams, plan) = match start(config, name, &stats) {
+    let (streams, plan) = match quietly(|| start(config, name, &stats)) {
         Ok(started) => started,
         Err(error) => return Err(Refused::early(error, make)),
     };
@@ -59,8 +63,16 @@ pub(super) fn open<'a>(
 
 /// The sound cards for `devices`.
 pub(super) fn list() -> Result<Vec<AudioDevice>, DeviceError> {
-    let devices = cpal::default_host().devices().map_err(|_| DeviceError::NoDevice)?;
-    Ok(devices.filter_map(|device| describe(&device)).collect())
+    quietly(|| {
+        let devices = cpal::default_host().devices().map_err(|_| DeviceError::NoDevice)?;
+        let known = |device: &AudioDevice| TAKEN.contains(&device.choice.as_str());
+        Ok(devices.filter_map(|device| describe(&device)).filter(|device| !known(device)).collect())
+    })
+}
+
+/// What [`open`] takes when it is given no name.
+pub(super) fn default_choice() -> Option<String> {
+    find(None).ok().map(|(output, _)| label(&output))
 }
 
 struct Plan {
@@ -206,6 +218,7 @@ fn describe(device: &Device) -> Option<AudioDevice> {
         output_channels: channels(&outputs),
         rate_hz: rates,
         period_frames: None,
+        is_default: false,
     })
 }
 

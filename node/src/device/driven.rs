@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::{
     AudioCallback, DeviceEvent, DeviceStats, LostReason, MAX_PERIOD_FRAMES, OUTPUT_CHANNELS, Opened,
@@ -21,6 +21,7 @@ pub(super) struct Driven {
     rate_hz: u32,
     input_channels: usize,
     panicked: bool,
+    fade: Fade,
 }
 
 impl Driven {
@@ -37,6 +38,7 @@ impl Driven {
             rate_hz: opened.rate_hz,
             input_channels: opened.input_channels,
             panicked: false,
+            fade: Fade::new(opened),
         }
     }
 
@@ -53,15 +55,23 @@ impl Driven {
         let channels = self.input_channels;
         let callback = &mut self.callback;
         let rate_hz = self.rate_hz;
+        let fading = self.signals.fading.load(Relaxed).then_some(&mut self.fade);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let inputs = input.chunks(MAX_PERIOD_FRAMES * channels);
             let outputs = output.chunks_mut(MAX_PERIOD_FRAMES * OUTPUT_CHANNELS);
             let mut piece_time_ns = host_time_ns;
+            let mut fading = fading;
             for (input, output) in inputs.zip(outputs) {
-                callback.process(input, output, piece_time_ns);
+                match fading.as_deref_mut() {
+                    None => callback.process(input, output, piece_time_ns),
+                    Some(fade) => fade.run(callback.as_mut(), input, output, piece_time_ns),
+                }
                 piece_time_ns += frames_to_ns((output.len() / OUTPUT_CHANNELS) as u64, rate_hz);
             }
         }));
+        if self.fade.is_done() {
+            self.signals.faded.store(true, Relaxed);
+        }
         if outcome.is_err() {
             self.panicked = true;
             self.signals.lose(LostReason::CallbackPanicked);
@@ -79,6 +89,55 @@ impl Driven {
     /// The callback, unless it panicked and cannot be trusted.
     pub(super) fn into_callback(self) -> Option<Box<dyn AudioCallback>> {
         (!self.panicked).then_some(self.callback)
+    }
+}
+
+/// The last milliseconds of a device that is about to be left for another: what is played and what is heard go down to
+/// silence, so that neither ends in a click.
+struct Fade {
+    gain: f32,
+    step: f32,
+    channels: usize,
+    input: Vec<f32>,
+}
+
+const FADE_SECONDS: f32 = 0.005;
+
+impl Fade {
+    fn new(opened: &Opened) -> Self {
+        let channels = opened.input_channels.max(1);
+        Self {
+            gain: 1.0,
+            step: 1.0 / (FADE_SECONDS * opened.rate_hz as f32).max(1.0),
+            channels,
+            input: vec![0.0; MAX_PERIOD_FRAMES * channels],
+        }
+    }
+
+    /// One piece of a callback, at most [`MAX_PERIOD_FRAMES`]. Realtime-safe: as much as the callback is.
+    fn run(
+        &mut self,
+        callback: &mut dyn AudioCallback,
+        input: &[f32],
+        output: &mut [f32],
+        host_time_ns: u64,
+    ) {
+        let (gain, step) = (self.gain, self.step);
+        let gain_at = |frame: usize| (gain - step * (frame + 1) as f32).max(0.0);
+        let Some(faded) = self.input.get_mut(..input.len()) else { return output.fill(0.0) };
+        faded.copy_from_slice(input);
+        for (number, frame) in faded.chunks_mut(self.channels).enumerate() {
+            frame.iter_mut().for_each(|sample| *sample *= gain_at(number));
+        }
+        callback.process(faded, output, host_time_ns);
+        for (number, frame) in output.chunks_mut(OUTPUT_CHANNELS).enumerate() {
+            frame.iter_mut().for_each(|sample| *sample *= gain_at(number));
+        }
+        self.gain = (gain - step * (output.len() / OUTPUT_CHANNELS) as f32).max(0.0);
+    }
+
+    fn is_done(&self) -> bool {
+        self.gain == 0.0
     }
 }
 
@@ -103,6 +162,8 @@ pub(super) struct Signals {
     lost: AtomicU8,
     period_frames: AtomicU32,
     rate_hz: AtomicU32,
+    fading: AtomicBool,
+    faded: AtomicBool,
 }
 
 impl Signals {
@@ -111,7 +172,19 @@ impl Signals {
             lost: AtomicU8::new(0),
             period_frames: AtomicU32::new(opened.period_frames),
             rate_hz: AtomicU32::new(opened.rate_hz),
+            fading: AtomicBool::new(false),
+            faded: AtomicBool::new(false),
         })
+    }
+
+    /// Asks the callback to go down to silence.
+    pub(super) fn fade(&self) {
+        self.fading.store(true, Relaxed);
+    }
+
+    /// Whether it has.
+    pub(super) fn has_faded(&self) -> bool {
+        self.faded.load(Relaxed)
     }
 
     /// Realtime-safe and signal-safe: yes. The first reason stands.
@@ -231,6 +304,38 @@ mod tests {
         assert_eq!(calls.try_recv().unwrap(), (4096, 8192, 1_000));
         assert_eq!(calls.try_recv().unwrap(), (1904, 3808, 1_000 + 4096 * 1_000_000_000 / 48_000));
         assert!(calls.try_recv().is_err());
+    }
+
+    struct Ones;
+    impl AudioCallback for Ones {
+        fn process(&mut self, input: &[f32], output: &mut [f32], _: u64) {
+            for (out, heard) in output.chunks_exact_mut(2).zip(input) {
+                out.copy_from_slice(&[1.0, *heard]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_left_fades_in_both_directions_and_says_when() {
+        let (mut driven, signals, _) = driven(Ones);
+        let (input, mut output) = ([1.0; 128], [0.0; 256]);
+        realtime(|| driven.run(&input, &mut output, 0));
+        assert_eq!(output, [1.0; 256]);
+        signals.fade();
+        let mut before = 1.0;
+        for _ in 0..2 {
+            assert!(!signals.has_faded());
+            realtime(|| driven.run(&input, &mut output, 0));
+            for frame in output.chunks_exact(2) {
+                assert!(before - frame[0] <= 1.01 / 240.0 && frame[0] <= before, "{frame:?}");
+                // What was heard is faded on the way in and on the way out.
+                assert!(frame[1] <= frame[0] && frame[1] >= frame[0] * frame[0] * 0.99);
+                before = frame[0];
+            }
+        }
+        assert!(signals.has_faded());
+        driven.run(&input, &mut output, 0);
+        assert_eq!(output, [0.0; 256]);
     }
 
     struct Quiet;

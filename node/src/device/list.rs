@@ -30,6 +30,8 @@ pub struct AudioDevice {
     pub rate_hz: Option<(u32, u32)>,
     /// The period a JACK server runs at.
     pub period_frames: Option<u32>,
+    /// Whether `auto` takes it.
+    pub is_default: bool,
 }
 
 /// One MIDI port.
@@ -49,8 +51,26 @@ pub fn list() -> Listing {
     #[cfg(not(feature = "devices"))]
     listing.notes.push("this build has no support for sound cards".to_owned());
     listing.audio.push(virtual_device("null", "a steady timer: silence in, nothing out"));
+    mark_default(&mut listing.audio);
     listing.audio.push(virtual_device("file:IN.wav[,OUT.wav]", "plays one WAV file and records to another"));
     listing
+}
+
+/// What `auto` would open: JACK, else the default card, else nothing but a timer.
+fn mark_default(devices: &mut [AudioDevice]) {
+    #[cfg(feature = "devices")]
+    let card = super::alsa::default_choice();
+    #[cfg(not(feature = "devices"))]
+    let card: Option<String> = None;
+    let best = |device: &AudioDevice| match device.host.as_str() {
+        "jack" => 0,
+        "alsa" if Some(&device.choice) == card.as_ref() => 1,
+        "null" => 2,
+        _ => 3,
+    };
+    if let Some(device) = devices.iter_mut().min_by_key(|device| best(device)) {
+        device.is_default = true;
+    }
 }
 
 fn virtual_device(choice: &str, description: &str) -> AudioDevice {
@@ -62,6 +82,7 @@ fn virtual_device(choice: &str, description: &str) -> AudioDevice {
         output_channels: Some(2),
         rate_hz: Some((8_000, 192_000)),
         period_frames: None,
+        is_default: false,
     }
 }
 
@@ -76,6 +97,7 @@ fn list_hardware(listing: &mut Listing) {
             output_channels: Some(2),
             rate_hz: Some((rate_hz, rate_hz)),
             period_frames: Some(period_frames),
+            is_default: false,
         }),
         Err(error) => listing.notes.push(error.to_string()),
     }

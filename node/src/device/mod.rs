@@ -20,6 +20,8 @@ mod driven;
 mod file;
 #[cfg(feature = "devices")]
 mod jack;
+#[cfg(feature = "devices")]
+mod libasound;
 pub mod link;
 mod list;
 pub mod midi;
@@ -29,6 +31,7 @@ mod pacer;
 mod recovery;
 mod stats;
 mod supervisor;
+mod switch;
 mod timer;
 mod wav;
 
@@ -41,7 +44,8 @@ pub use list::{AudioDevice, Listing, MidiDevice, list};
 pub use os::{monotonic_ns, sleep_until, use_realtime_priority};
 pub use recovery::{Recovery, RecoveryAction};
 pub use stats::{DeviceStats, StatsSnapshot};
-pub use supervisor::Audio;
+pub use supervisor::{Audio, AudioRunning};
+pub use switch::SwitchError;
 pub use wav::WavError;
 
 use driven::Signals;
@@ -53,6 +57,8 @@ pub const MAX_PERIOD_FRAMES: usize = 4096;
 /// Channels of every output: left, right.
 pub const OUTPUT_CHANNELS: usize = 2;
 
+/// How long a device may take to fade out: the longest period there is, and some.
+const FADE_PATIENCE_MS: u32 = 200;
 const DEFAULT_RATE_HZ: u32 = 48_000;
 const DEFAULT_PERIOD_FRAMES: u32 = 128;
 
@@ -276,6 +282,18 @@ impl Running {
     /// they were taken.
     pub fn take_midi(&mut self) -> Option<MidiPorts> {
         self.midi.take()
+    }
+
+    /// Lets what is played and heard go down to silence; true once it has, false if the callback does not answer.
+    fn fade_out(&self) -> bool {
+        self.signals.fade();
+        for _ in 0..FADE_PATIENCE_MS {
+            if self.signals.has_faded() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
     }
 
     /// Stops the device within about two seconds and gives the callback back, unless it panicked or its thread

@@ -13,6 +13,8 @@ pub struct DeviceStats {
     xruns: AtomicU64,
     overruns: AtomicU64,
     callback_max_ns: AtomicU64,
+    /// The longest since it was last taken.
+    recent_max_ns: AtomicU64,
     callback_sum_ns: AtomicU64,
     joined_dropped_frames: AtomicU64,
     joined_missing_frames: AtomicU64,
@@ -66,10 +68,16 @@ impl DeviceStats {
         self.callbacks.load(Relaxed)
     }
 
+    /// The longest callback since the last call, in microseconds. For one reader: each call begins anew.
+    pub fn take_callback_max_us(&self) -> f64 {
+        self.recent_max_ns.swap(0, Relaxed) as f64 / 1e3
+    }
+
     pub(super) fn count_callback(&self, duration_ns: u64, period_ns: u64) {
         self.callbacks.fetch_add(1, Relaxed);
         self.callback_sum_ns.fetch_add(duration_ns, Relaxed);
         self.callback_max_ns.fetch_max(duration_ns, Relaxed);
+        self.recent_max_ns.fetch_max(duration_ns, Relaxed);
         if duration_ns > period_ns {
             self.overruns.fetch_add(1, Relaxed);
         }
@@ -104,5 +112,6 @@ mod tests {
             (now.callbacks, now.overruns, now.callback_max_us, now.callback_mean_us),
             (2, 1, 3.0, 2.0)
         );
+        assert_eq!((stats.take_callback_max_us(), stats.take_callback_max_us()), (3.0, 0.0));
     }
 }

@@ -4,19 +4,23 @@
 //! opened again when [`Recovery`] says so, and given the same engine if that still fits. What happens is told by events.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::midi::{MidiEvent, MidiPorts, MidiQueueFull};
 use super::recovery::{Recovery, RecoveryAction};
+use super::switch::{Order, SwitchError, order};
 use super::{
     AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, DeviceStats, Opened, Running,
     StatsSnapshot, monotonic_ns, open_counting,
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a change of the device may take before the asker is told that it is under way; drivers give up sooner.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(12);
 
 /// When nobody asks for events, the oldest are dropped.
 const QUEUE_EVENTS: usize = 64;
@@ -27,13 +31,31 @@ const QUEUE_EVENTS: usize = 64;
 pub struct Audio {
     shared: Arc<Shared>,
     stats: Arc<DeviceStats>,
-    stop: Sender<()>,
+    requests: Option<SyncSender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// A wish for another device, and where its outcome goes.
+struct Request {
+    config: DeviceConfig,
+    answer: SyncSender<Result<DeviceInfo, SwitchError>>,
+}
+
+/// How the device is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioRunning {
+    /// It calls.
+    Running,
+    /// Another is being opened.
+    Opening,
+    /// It is gone and will be tried again.
+    Lost,
+}
+
 struct Shared {
+    config: Mutex<DeviceConfig>,
     info: Mutex<DeviceInfo>,
-    running: Mutex<bool>,
+    running: Mutex<AudioRunning>,
     midi: Mutex<Option<MidiPorts>>,
     events: Mutex<VecDeque<DeviceEvent>>,
 }
@@ -54,19 +76,21 @@ impl Audio {
             make(opened)
         })?;
         let shared = Arc::new(Shared {
+            config: Mutex::new(config.clone()),
             info: Mutex::new(running.info()),
-            running: Mutex::new(true),
+            running: Mutex::new(AudioRunning::Running),
             midi: Mutex::new(running.take_midi()),
             events: Mutex::new(VecDeque::new()),
         });
         let keeper =
             Keeper { config, build: Box::new(make), format, shared: shared.clone(), stats: stats.clone() };
-        let (stop, stopped) = mpsc::channel();
+        // One change at a time; another one is told to wait.
+        let (requests, queue) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("bandmesh-audio".into())
-            .spawn(move || keeper.keep(running, &stopped))
+            .spawn(move || keeper.keep(running, &queue))
             .map_err(DeviceError::Thread)?;
-        Ok(Audio { shared, stats, stop, thread: Some(thread) })
+        Ok(Audio { shared, stats, requests: Some(requests), thread: Some(thread) })
     }
 
     /// What is open, or was when it was lost.
@@ -74,9 +98,39 @@ impl Audio {
         lock(&self.shared.info).clone()
     }
 
+    /// What was asked for.
+    pub fn config(&self) -> DeviceConfig {
+        lock(&self.shared.config).clone()
+    }
+
+    /// How the device is doing.
+    pub fn state(&self) -> AudioRunning {
+        *lock(&self.shared.running)
+    }
+
     /// False from a loss until the device is open again.
     pub fn is_running(&self) -> bool {
-        *lock(&self.shared.running)
+        self.state() != AudioRunning::Lost
+    }
+
+    /// Changes to another device or format while the old one plays, and says what is open then. A
+    /// [`DeviceEvent::Reopened`] tells of the new engine before this returns. Waits up to 12 s: not for an async task.
+    ///
+    /// # Errors
+    /// [`SwitchError`]; the old device goes on then, or is being recovered as after a loss.
+    pub fn switch(&self, config: DeviceConfig) -> Result<DeviceInfo, SwitchError> {
+        super::check(&config)?;
+        let (answer, answered) = mpsc::sync_channel(1);
+        let requests = self.requests.as_ref().ok_or(SwitchError::Busy)?;
+        match requests.try_send(Request { config, answer }) {
+            Ok(()) => answered.recv_timeout(SWITCH_PATIENCE).unwrap_or(Err(SwitchError::Busy)),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(SwitchError::Busy),
+        }
+    }
+
+    /// The longest callback since the last call, in microseconds. For one reader.
+    pub fn take_callback_max_us(&self) -> f64 {
+        self.stats.take_callback_max_us()
     }
 
     /// Numbers about the callback, since the first opening.
@@ -110,7 +164,7 @@ impl Audio {
 
 impl Drop for Audio {
     fn drop(&mut self) {
-        let _ = self.stop.send(());
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -127,12 +181,23 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn keep(mut self, running: Running, stopped: &Receiver<()>) {
+    fn keep(mut self, running: Running, requests: &Receiver<Request>) {
         let mut device = Some(running);
         let mut spare = None;
         let mut recovery = Recovery::default();
         recovery.handle_opened(monotonic_ns());
-        while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        loop {
+            match requests.recv_timeout(LOOK_EVERY) {
+                Ok(request) => {
+                    self.switch(request, &mut device, &mut spare);
+                    match device {
+                        Some(_) => recovery.handle_opened(monotonic_ns()),
+                        None => recovery.handle_lost(monotonic_ns()),
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             if let Some(running) = &mut device
                 && self.look(running)
             {
@@ -142,8 +207,8 @@ impl Keeper {
             }
             if recovery.poll(monotonic_ns()) == Some(RecoveryAction::Reopen) {
                 match self.reopen(&mut spare) {
-                    Ok(running) => {
-                        device = Some(running);
+                    Ok(opened) => {
+                        device = Some(self.install(opened));
                         recovery.handle_opened(monotonic_ns());
                     }
                     Err(error) => {
@@ -170,14 +235,112 @@ impl Keeper {
     }
 
     fn close(&self) {
-        *lock(&self.shared.running) = false;
+        *lock(&self.shared.running) = AudioRunning::Lost;
         *lock(&self.shared.midi) = None;
     }
 
-    fn reopen(&mut self, spare: &mut Option<Box<dyn AudioCallback>>) -> Result<Running, DeviceError> {
+    /// Carries a wish for another device out, answers it, and leaves in `device` what plays then.
+    fn switch(
+        &mut self,
+        request: Request,
+        device: &mut Option<Running>,
+        spare: &mut Option<Box<dyn AudioCallback>>,
+    ) {
+        let Request { config, answer } = request;
+        let order = match device {
+            Some(old) => order(&self.config, &old.info.host, &config),
+            None => Order::CloseFirst,
+        };
+        *lock(&self.shared.running) = AudioRunning::Opening;
+        let mut old = None;
+        let outcome = match order {
+            Order::CloseFirst => self.close_and_open(&config, device, spare),
+            Order::OpenFirst { old_may_block } => match self.open_new(&config) {
+                Ok(opened) => {
+                    // It plays on, ever softer, until the new one has taken over.
+                    old = device.take();
+                    Ok(opened)
+                }
+                Err(error) if old_may_block && may_be_blocked(&error) => {
+                    self.close_and_open(&config, device, spare)
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let outcome = outcome.map(|opened| {
+            if let Some(old) = &old {
+                old.fade_out();
+            }
+            self.config = config.clone();
+            *lock(&self.shared.config) = config;
+            *spare = None;
+            let installed = self.install(opened);
+            let info = installed.info();
+            *device = Some(installed);
+            info
+        });
+        *lock(&self.shared.running) =
+            if device.is_some() { AudioRunning::Running } else { AudioRunning::Lost };
+        // Whoever asked may have given up; the device is changed all the same.
+        let _ = answer.send(outcome.map_err(SwitchError::Device));
+        drop(old);
+    }
+
+    /// For a device that cannot be open beside the old one. If it fails the old one is opened again.
+    fn close_and_open(
+        &mut self,
+        config: &DeviceConfig,
+        device: &mut Option<Running>,
+        spare: &mut Option<Box<dyn AudioCallback>>,
+    ) -> Result<Reopened, DeviceError> {
+        if let Some(old) = device.take() {
+            old.fade_out();
+            *lock(&self.shared.midi) = None;
+            *spare = old.stop();
+        }
+        let format = self.format;
+        let error = match self.open_new(config) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        self.format = format;
+        match self.reopen(spare) {
+            Ok(opened) => *device = Some(self.install(opened)),
+            Err(again) => {
+                self.close();
+                tracing::warn!(%again, "the audio device before does not open again either; it is tried further");
+            }
+        }
+        Err(error)
+    }
+
+    /// Opens a device with an engine of its own.
+    fn open_new(&mut self, config: &DeviceConfig) -> Result<Reopened, DeviceError> {
+        let Keeper { build, format, .. } = self;
+        let mut opened_format = None;
+        let running = open_counting(config, self.stats.clone(), |opened| {
+            opened_format = Some(*opened);
+            build(opened)
+        })?;
+        *format = opened_format;
+        Ok(Reopened { running, rebuilt: true })
+    }
+
+    /// Makes an opened device the one that everybody sees.
+    fn install(&self, opened: Reopened) -> Running {
+        let Reopened { mut running, rebuilt } = opened;
+        let info = running.info();
+        *lock(&self.shared.info) = info.clone();
+        *lock(&self.shared.midi) = running.take_midi();
+        *lock(&self.shared.running) = AudioRunning::Running;
+        self.tell(DeviceEvent::Reopened { info, rebuilt });
+        running
+    }
+
+    fn reopen(&mut self, spare: &mut Option<Box<dyn AudioCallback>>) -> Result<Reopened, DeviceError> {
         let Keeper { build, format, .. } = self;
         let mut rebuilt = false;
-        let mut running = open_counting(&self.config, self.stats.clone(), |opened| {
+        let running = open_counting(&self.config, self.stats.clone(), |opened| {
             let fits = format.is_some_and(|format| {
                 (format.rate_hz, format.input_channels) == (opened.rate_hz, opened.input_channels)
             });
@@ -187,12 +350,7 @@ impl Keeper {
                 build(opened)
             })
         })?;
-        let info = running.info();
-        *lock(&self.shared.info) = info.clone();
-        *lock(&self.shared.midi) = running.take_midi();
-        *lock(&self.shared.running) = true;
-        self.tell(DeviceEvent::Reopened { info, rebuilt });
-        Ok(running)
+        Ok(Reopened { running, rebuilt })
     }
 
     fn tell(&self, event: DeviceEvent) {
@@ -202,6 +360,24 @@ impl Keeper {
         }
         events.push_back(event);
     }
+}
+
+/// A device that was opened again or anew.
+struct Reopened {
+    running: Running,
+    /// Whether a new engine was made for it.
+    rebuilt: bool,
+}
+
+/// Whether an error may come from the old device still being open.
+fn may_be_blocked(error: &DeviceError) -> bool {
+    matches!(
+        error,
+        DeviceError::Start { .. }
+            | DeviceError::Unsupported { .. }
+            | DeviceError::Jack(_)
+            | DeviceError::JackNameTaken(_)
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

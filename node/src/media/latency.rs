@@ -7,11 +7,13 @@
 //! what it did before it last stumbled. Single readings carry the error of one report and one clock update, so
 //! the median of the last few seconds is shown.
 
-use engine::SourceStats;
+use engine::PlayoutPoint;
 use transport::time::SessionTime;
 
 /// Readings kept; at one each 50 to 100 ms that is two to three seconds.
 const READINGS: usize = 32;
+/// Share of a new packet in the mean of how long packets take: some two seconds of them at a period of 128.
+const ARRIVAL_SHARE: f64 = 1.0 / 512.0;
 
 /// The latest readings of one stream.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct LatencyMeter {
     last_played: Option<u64>,
     /// Kept beside the readings, because every MIDI packet asks for it.
     median: Option<i64>,
+    /// Mean time from the capture of a packet's first frame to its arrival, ns.
+    on_the_way: Option<f64>,
 }
 
 impl LatencyMeter {
@@ -36,6 +40,7 @@ impl LatencyMeter {
             next: 0,
             last_played: None,
             median: None,
+            on_the_way: None,
         }
     }
 
@@ -49,16 +54,15 @@ impl LatencyMeter {
         self.report = Some((timestamp_frames, captured));
     }
 
-    /// Takes one reading, if the engine has played since the last one. `session_minus_host_ns` is session time
-    /// minus host time now.
-    pub fn observe(&mut self, stats: &SourceStats, session_minus_host_ns: i64) {
-        let Some(playout) = stats.playout() else { return };
+    /// Takes one reading of what the engine plays, if it has played since the last one. `session_minus_host_ns` is
+    /// session time minus host time now.
+    pub fn observe(&mut self, playout: Option<PlayoutPoint>, session_minus_host_ns: i64) {
+        let Some(playout) = playout else { return };
         if self.last_played == Some(playout.host_time.0) {
             return;
         }
         let Some((reported, at)) = self.report else { return };
-        let frames = playout.timestamp_frames.saturating_sub(reported);
-        let captured = at.offset_by(frames.saturating_mul(1_000_000_000) / i64::from(self.rate_hz));
+        let captured = self.captured(playout.timestamp_frames, (reported, at));
         self.last_played = Some(playout.host_time.0);
         let played =
             SessionTime::from_nanos((playout.host_time.0 as i64).saturating_add(session_minus_host_ns));
@@ -73,8 +77,54 @@ impl LatencyMeter {
         self.median = sorted.get(sorted.len() / 2).copied();
     }
 
+    /// A packet whose first frame is `timestamp_frames` arrived at `arrived`. `whole_frames` is the length of a packet where
+    /// a long one is sent in parts (0: it never is): only the first part says how long the way takes, as the others are
+    /// of frames that were captured with it but count as younger.
+    pub fn handle_arrival(&mut self, timestamp_frames: i64, arrived: SessionTime, whole_frames: u16) {
+        let Some(report) = self.report else { return };
+        let since = timestamp_frames.saturating_sub(report.0);
+        if whole_frames > 0 && since.rem_euclid(i64::from(whole_frames)) != 0 {
+            return;
+        }
+        let reading = arrived.nanos_from(self.captured(timestamp_frames, report)) as f64;
+        let before = self.on_the_way.unwrap_or(reading);
+        self.on_the_way = Some(before + (reading - before) * ARRIVAL_SHARE);
+    }
+
+    /// Mean time from the callback that captured a frame to the arrival of its packet, ns.
+    pub fn on_the_way_ns(&self) -> Option<i64> {
+        self.on_the_way.map(|mean| mean as i64)
+    }
+
+    fn captured(&self, timestamp_frames: i64, (reported, at): (i64, SessionTime)) -> SessionTime {
+        let frames = timestamp_frames.saturating_sub(reported);
+        at.offset_by(frames.saturating_mul(1_000_000_000) / i64::from(self.rate_hz))
+    }
+
     /// The median of the latest readings, ns.
     pub fn one_way_ns(&self) -> Option<i64> {
         self.median
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn way_is_measured_from_the_first_part_of_each_packet() {
+        let at = |ms: f64| SessionTime::from_nanos((ms * 1e6) as i64);
+        let mut meter = LatencyMeter::new(48_000);
+        meter.handle_arrival(0, at(5.0), 480);
+        assert_eq!(meter.on_the_way_ns(), None, "nobody said when it was captured");
+        meter.handle_report(0, at(100.0));
+        for packet in 0..4_000 {
+            let sent = 100.0 + f64::from(packet) * 10.0;
+            let jitter = if packet % 2 == 0 { 1.0 } else { -1.0 };
+            meter.handle_arrival(i64::from(packet) * 480, at(sent + 7.0 + jitter), 480);
+            meter.handle_arrival(i64::from(packet) * 480 + 240, at(sent + 7.0 + jitter), 480);
+        }
+        let ms = meter.on_the_way_ns().unwrap() as f64 / 1e6;
+        assert!((ms - 7.0).abs() < 0.05, "{ms}");
     }
 }

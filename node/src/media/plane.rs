@@ -23,6 +23,10 @@ const PRIORITY: i32 = 55;
 const TIMER_STEP_NS: u64 = 20_000_000;
 /// Shortest, ns.
 const TIMER_REST_NS: u64 = 50_000;
+/// MIDI 1.0: a control change, the sustain pedal, and the message that ends all notes of a channel.
+const CONTROL_CHANGE: u8 = 0xb0;
+const SUSTAIN: u8 = 64;
+const ALL_NOTES_OFF: u8 = 123;
 /// Time between two measurements of mouth-to-ear latency, ns.
 const OBSERVE_NS: u64 = 50_000_000;
 
@@ -37,6 +41,8 @@ pub struct Plane<D> {
     routes: Routes,
     links: Vec<Link>,
     next_observe_ns: u64,
+    /// Whether the others have been told to let all notes go, since nothing more is sent to them.
+    muted: bool,
 }
 
 /// One member as this thread serves it.
@@ -70,6 +76,7 @@ impl<D: Datagrams> Plane<D> {
             routes: Routes::default(),
             links: Vec::new(),
             next_observe_ns: 0,
+            muted: false,
         }
     }
 
@@ -161,18 +168,42 @@ impl<D: Datagrams> Plane<D> {
     }
 
     fn send_midi(&mut self) {
+        let muted = self.shared.muted.load(Ordering::Relaxed);
+        if muted != self.muted {
+            self.muted = muted;
+            if muted {
+                self.silence_notes();
+            }
+        }
         while let Some((host_ns, message)) = self.midi.poll() {
             let now = now();
             let played = self.shared.session_at(LocalTime::from_nanos(host_ns));
             if self.local_instrument.push(HostTime(now.as_nanos()), &message).is_err() {
                 tracing::debug!("the local instrument's queue was full; its notes are released");
             }
-            let session_now = self.shared.session_at(now);
-            for Link { peer, outgoing } in &mut self.links {
-                outgoing.push_midi(played, &message);
-                while let Some(datagram) = outgoing.poll_midi(now, session_now) {
-                    self.datagrams.send(&peer.id, datagram);
-                }
+            if !muted {
+                self.share_midi(now, played, &message);
+            }
+        }
+    }
+
+    /// Lets go, at the others, of all that this player holds.
+    fn silence_notes(&mut self) {
+        let now = now();
+        let session_now = self.shared.session_at(now);
+        for channel in 0..16 {
+            for controller in [SUSTAIN, ALL_NOTES_OFF] {
+                self.share_midi(now, session_now, &[CONTROL_CHANGE | channel, controller, 0]);
+            }
+        }
+    }
+
+    fn share_midi(&mut self, now: LocalTime, played: SessionTime, message: &[u8]) {
+        let session_now = self.shared.session_at(now);
+        for Link { peer, outgoing } in &mut self.links {
+            outgoing.push_midi(played, message);
+            while let Some(datagram) = outgoing.poll_midi(now, session_now) {
+                self.datagrams.send(&peer.id, datagram);
             }
         }
     }

@@ -11,18 +11,21 @@ use transport::{PeerId, driver::PathKind};
 use super::{
     brain::{Inner, PeerView, lock},
     follow::beats_per_bar,
+    people::undo_state,
 };
 use crate::{
     control::{
         Backend, BackendError, Metric, MetricKind, Notice,
         types::{
-            self, Command, CommandResult, Level, Meters, PatchResult, Peer, PeerAudio, PeerChange, PeerClock,
-            PeerLevel, PeerState, Playback, PlaybackChange, Status, level_db,
+            self, Command, CommandResult, LatencyStage, Level, MasterLevel, Meters, PatchResult, Peer,
+            PeerAudio, PeerChange, PeerClock, PeerLevel, PeerState, Playback, PlaybackChange, Stage, Status,
+            level_db,
         },
     },
     device::monotonic_ns,
     media::IncomingReport,
     project::{EditError, Unavailable},
+    trace::record::{Record, bounded},
 };
 
 /// The control interface's view of a node.
@@ -35,16 +38,14 @@ impl Backend for NodeBackend {
             let rig = lock(&inner.rig);
             (rig.info(), rig.audio().stats())
         };
-        let (input_peak, output_peak) = {
+        let (input_peak, output_peak, feedback_warning) = {
             let levels = lock(&inner.levels);
-            (levels.input_peak(), levels.output_peak())
+            (levels.input_peak(), levels.output_peak(), levels.heard.feedback)
         };
         let summary = inner.project.summary();
-        let playback = self.playback();
-        let (enabled, link_peers) = self.link();
         Status {
             peer_id: inner.me.to_string(),
-            name: inner.name.clone(),
+            name: inner.name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: inner.started.elapsed().as_secs_f64(),
             session: types::Session { id: inner.session_id.clone(), name: inner.session_name.clone() },
@@ -54,25 +55,23 @@ impl Backend for NodeBackend {
                 rate_hz: info.rate_hz,
                 period_frames: info.period_frames,
                 xruns: stats.xruns,
-                callback_max_us: stats.callback_max_us,
+                callback_max_us: *lock(&inner.callback_max_us),
                 input_peak_db: level_db(input_peak),
                 output_peak_db: level_db(output_peak),
             },
-            link: types::Link {
-                enabled,
-                peers: link_peers,
-                tempo_bpm: playback.tempo_bpm,
-                beat: playback.position_beats,
-                phase: playback.phase_beats,
-                playing: playback.playing,
-            },
+            me: self.desk_me(),
+            master: self.desk_master(),
+            feedback_warning,
+            link: self.shown_link(),
             doc: types::Doc {
                 heads_hash: summary.heads_hash,
                 changes: summary.changes,
                 saved: summary.saved,
             },
             listen: inner.mesh.listen_addresses().iter().map(ToString::to_string).collect(),
+            diagnosis: self.desk_diagnosis(),
             warnings: lock(&inner.warnings).clone(),
+            undo: undo_state(&summary.undo),
         }
     }
 
@@ -86,6 +85,7 @@ impl Backend for NodeBackend {
         let playback = self.playback();
         let levels = lock(&self.0.levels);
         Meters {
+            at_ms: levels.at_ms,
             input: vec![level(levels.input)],
             output: vec![level(levels.output)],
             peers: levels
@@ -97,6 +97,11 @@ impl Backend for NodeBackend {
                     rms_db: meter.rms_db(),
                 })
                 .collect(),
+            master: MasterLevel {
+                momentary_lufs: levels.heard.momentary_lufs,
+                short_term_lufs: levels.heard.short_term_lufs,
+                limiter_reduction_db: reduction_db(levels.limiter_gain),
+            },
             tempo_bpm: playback.tempo_bpm,
             beat: playback.position_beats,
             phase: playback.phase_beats,
@@ -119,6 +124,7 @@ impl Backend for NodeBackend {
         durable: bool,
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
+            self.record("patch", &commands);
             // What the beat cannot do must not stand in the project either.
             for command in &commands {
                 if let Command::Set { address, value: Value::String(text) } = command
@@ -132,21 +138,7 @@ impl Backend for NodeBackend {
             // Tempo and meter are also the beat that is playing now.
             for command in &commands {
                 if let Command::Set { address, value } = command {
-                    match (address.as_str(), value) {
-                        ("/transport/tempo_bpm", value) => {
-                            if let Some(bpm) = value.as_f64() {
-                                self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
-                            }
-                        }
-                        ("/transport/time_signature", Value::String(text)) => {
-                            if let Some(beats) = beats_per_bar(text) {
-                                self.0.change_beat(|beat, at, author| {
-                                    beat.with_beats_per_bar(beats, at, author)
-                                });
-                            }
-                        }
-                        _ => {}
-                    }
+                    self.follow_beat(address, value);
                 }
             }
             Ok(PatchResult {
@@ -179,6 +171,7 @@ impl Backend for NodeBackend {
 
     fn set_playback(&self, change: PlaybackChange) -> BoxFuture<'_, Result<Playback, BackendError>> {
         async move {
+            self.record("playback", &change);
             let meter = match &change.time_signature {
                 None => None,
                 Some(text) => Some(beats_per_bar(text).ok_or_else(|| no_time_signature(text))?),
@@ -208,15 +201,69 @@ impl Backend for NodeBackend {
     }
 
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>> {
+        self.record("peer", &(peer_id, &change));
         let unknown = || BackendError::NotFound(format!("no peer {peer_id:?}; GET /api/v1/peers lists them"));
         let result = peer_id.parse::<PeerId>().map_err(|_| unknown()).and_then(|peer| {
             let view = self.0.set_monitor(&peer, |monitor| {
                 monitor.gain_db = change.gain_db.unwrap_or(monitor.gain_db);
                 monitor.mute = change.muted_by_me.unwrap_or(monitor.mute);
+                monitor.pan = change.pan.unwrap_or(monitor.pan);
+                monitor.solo = change.soloed_by_me.unwrap_or(monitor.solo);
             });
             view.map(|view| self.peer(&peer, &view)).ok_or_else(unknown)
         });
         async move { result }.boxed()
+    }
+
+    fn setup(&self) -> types::Setup {
+        self.desk_setup()
+    }
+
+    fn set_setup(&self, change: types::SetupChange) -> BoxFuture<'_, Result<types::Setup, BackendError>> {
+        self.desk_set_setup(change).boxed()
+    }
+
+    fn devices(&self) -> BoxFuture<'_, Result<types::Devices, BackendError>> {
+        self.desk_devices().boxed()
+    }
+
+    fn audio(&self) -> types::AudioState {
+        self.desk_audio()
+    }
+
+    fn set_audio(
+        &self,
+        change: types::AudioChange,
+    ) -> BoxFuture<'_, Result<types::AudioState, BackendError>> {
+        self.desk_set_audio(change).boxed()
+    }
+
+    fn play_tone(&self, tone: types::TestTone) -> Result<(), BackendError> {
+        self.desk_play_tone(tone)
+    }
+
+    fn set_me(&self, change: types::MeChange) -> types::Me {
+        self.desk_set_me(change)
+    }
+
+    fn set_master(&self, change: types::MasterChange) -> types::Master {
+        self.desk_set_master(change)
+    }
+
+    fn set_link(&self, change: types::LinkChange) -> BoxFuture<'_, Result<types::Link, BackendError>> {
+        self.desk_set_link(change).boxed()
+    }
+
+    fn history(&self, seconds: usize) -> types::History {
+        self.desk_history(seconds)
+    }
+
+    fn diagnosis(&self) -> types::Diagnosis {
+        self.desk_diagnosis()
+    }
+
+    fn support_files(&self) -> BoxFuture<'_, Vec<(String, String)>> {
+        self.desk_support_files().boxed()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
@@ -248,9 +295,39 @@ impl Backend for NodeBackend {
 }
 
 impl NodeBackend {
+    fn record(&self, what: &str, arguments: &dyn std::fmt::Debug) {
+        self.0.recorder.record(|| Record::Api {
+            at_ns: monotonic_ns(),
+            what: what.to_owned(),
+            arguments: bounded(format!("{arguments:?}")),
+        });
+    }
+
+    /// What was set in the project is also the beat that is playing now, where it is about the beat.
+    pub fn follow_beat(&self, address: &str, value: &Value) {
+        match (address, value) {
+            ("/transport/tempo_bpm", value) => {
+                if let Some(bpm) = value.as_f64() {
+                    self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                }
+            }
+            ("/transport/time_signature", Value::String(text)) => {
+                if let Some(beats) = beats_per_bar(text) {
+                    self.0.change_beat(|beat, at, author| beat.with_beats_per_bar(beats, at, author));
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn peer(&self, peer: &PeerId, view: &PeerView) -> Peer {
         let report = self.0.media.report(peer);
         let rtt = self.0.mesh.media().rtt(peer);
+        let state = {
+            let session = lock(&self.0.session);
+            let state = session.state_of(monotonic_ns() as i64, peer);
+            state.map(|state| (state.muted, state.hears(&self.0.me.to_bytes())))
+        };
         Peer {
             peer_id: peer.to_string(),
             name: view.name.clone(),
@@ -277,14 +354,34 @@ impl NodeBackend {
                 drift_ppm: clock.drift_ppm,
             }),
             audio: report.as_ref().map(audio),
+            waterfall: report.as_ref().and_then(waterfall),
+            path_reason: path_reason(view),
             muted_by_me: view.monitor.mute,
+            soloed_by_me: view.monitor.solo,
             gain_db: view.monitor.gain_db,
+            muted_themselves: state.is_some_and(|(muted, _)| muted),
+            hears_me: state.and_then(|(_, hears)| hears),
+            pan: view.monitor.pan,
+        }
+    }
+
+    /// Link and the beat.
+    pub(super) fn shown_link(&self) -> types::Link {
+        let playback = self.playback();
+        let (enabled, peers) = self.link();
+        types::Link {
+            enabled,
+            peers,
+            tempo_bpm: playback.tempo_bpm,
+            beat: playback.position_beats,
+            phase: playback.phase_beats,
+            playing: playback.playing,
         }
     }
 
     #[cfg(feature = "devices")]
     fn link(&self) -> (bool, u64) {
-        self.0.link.as_ref().map_or((false, 0), |link| {
+        lock(&self.0.link).as_ref().map_or((false, 0), |link| {
             let state = link.state();
             (state.enabled, state.peers)
         })
@@ -312,6 +409,35 @@ fn audio(report: &IncomingReport) -> PeerAudio {
         concealed_ratio: totals.concealed_ratio(),
         buffer_resets: totals.buffer_resets,
     }
+}
+
+/// The stretches of mouth to ear that are measured apart; they add up to the whole.
+fn waterfall(report: &IncomingReport) -> Option<Vec<LatencyStage>> {
+    let whole = report.one_way_ns? as f64 / 1e6;
+    // Both are means of many measurements on a clock with an error of its own: neither part can be less than nothing.
+    let network = (report.on_the_way_ns? as f64 / 1e6).clamp(0.0, whole.max(0.0));
+    Some(vec![
+        LatencyStage { stage: Stage::Network, ms: network },
+        LatencyStage { stage: Stage::Playout, ms: whole - network },
+    ])
+}
+
+/// Why packets take the way they take, or why there is none.
+fn path_reason(view: &PeerView) -> Option<String> {
+    let reason = match &view.connection {
+        None => return view.ended.as_ref().map(|why| format!("Not connected: {why}.")),
+        Some((_, PathKind::Lan)) => "Both are on the same local network.",
+        Some((_, PathKind::Direct)) => "Packets go straight across the internet, with nobody between.",
+        Some((_, PathKind::Relayed)) => {
+            "No direct way was found so far; a relay passes packets on, which takes longer."
+        }
+        Some((_, PathKind::Forwarded)) => "No direct way was found so far; a bandmate passes packets on.",
+    };
+    Some(reason.to_owned())
+}
+
+fn reduction_db(gain: f32) -> f32 {
+    if gain >= 1.0 { 0.0 } else { -20.0 * gain.max(1e-6).log10() }
 }
 
 fn level(meter: Meter) -> Level {

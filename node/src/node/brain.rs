@@ -15,7 +15,6 @@ use std::{
 use bytes::Bytes;
 use crdt::PeerKey;
 use engine::{HostTime, Monitor, Report, Timeline};
-use serde_json::json;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::MissedTickBehavior,
@@ -26,19 +25,28 @@ use transport::{
 };
 
 use super::{
+    SupportFiles,
+    diagnosis::Verdict,
     follow::Following,
+    history::History,
     meters::{Levels, METER_INTERVAL},
+    observer::Observer,
+    recorded::RecordedSession,
     rig::{Rewired, Rig},
 };
 #[cfg(feature = "devices")]
 use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
 use crate::{
-    cli::Event,
+    cli::{Event, ProfileStore},
     control::Notice,
     device::{DeviceEvent, monotonic_ns},
     media::Media,
     project,
-    session::{Output, Session, message},
+    session::{LeaveReason, Output, message, notifier::Notifier},
+    trace::{
+        Recorder,
+        record::{Record, Way},
+    },
 };
 
 /// Time between two looks at session timers, clocks and Link.
@@ -47,8 +55,15 @@ const TICK: Duration = Duration::from_millis(50);
 const TIMELINE_TICKS: u32 = 4;
 /// Ticks between two looks at the tempo in the project.
 const BEAT_TICKS: u32 = 5;
+/// Ticks between two measurements of links and clocks.
+const MEMBER_TICKS: u32 = 10;
+/// Ticks of a second.
+const SECOND_TICKS: u32 = 20;
 /// How long a member that sent hostile changes stays out.
 const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
+/// Beats of a bar as Link counts them where it is not told otherwise.
+#[cfg(feature = "devices")]
+pub const LINK_QUANTUM: f64 = 4.0;
 /// Peers shown before those that are away are forgotten.
 const MAX_SHOWN: usize = 64;
 /// Warnings kept for the page.
@@ -57,11 +72,16 @@ const MAX_WARNINGS: usize = 32;
 /// What the brain and the control interface share.
 pub struct Inner {
     pub me: PeerId,
-    pub name: String,
+    pub name: Mutex<String>,
+    pub suggested_name: String,
+    /// What the player answered on the page.
+    pub profile: ProfileStore,
+    /// Makes the program's own part of the support bundle.
+    pub support_files: Option<SupportFiles>,
     pub session_name: String,
     pub session_id: String,
     pub started: Instant,
-    pub session: Mutex<Session<PeerId>>,
+    pub session: Mutex<RecordedSession>,
     /// Held while the session's decisions are carried out.
     pub pumping: Mutex<()>,
     pub following: Following,
@@ -70,12 +90,23 @@ pub struct Inner {
     pub mesh: Mesh,
     pub project: project::Handle,
     #[cfg(feature = "devices")]
-    pub link: Option<crate::device::link::Link>,
+    pub link: Mutex<Option<Arc<crate::device::link::Link>>>,
     pub peers: Mutex<BTreeMap<PeerId, PeerView>>,
     pub levels: Mutex<Levels>,
+    pub history: Mutex<History<PeerId>>,
+    pub verdict: Mutex<Verdict>,
+    /// The longest callback of the last seconds.
+    pub callback_max_us: Mutex<f64>,
+    /// Held while what the device did is followed; what was said when it was lost, until it is back.
+    pub following_device: Mutex<()>,
+    /// When the device may be changed again.
+    pub next_switch: Mutex<Option<Instant>>,
+    pub device_warning: Mutex<Option<String>>,
     pub warnings: Mutex<Vec<String>>,
+    pub notifier: Mutex<Notifier<PeerId>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
+    pub recorder: Recorder,
 }
 
 /// A peer as people see it.
@@ -84,6 +115,8 @@ pub struct PeerView {
     pub name: String,
     pub member: bool,
     pub connection: Option<(Multiaddr, PathKind)>,
+    /// Why the last connection ended.
+    pub ended: Option<String>,
     pub monitor: Monitor,
 }
 
@@ -94,11 +127,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Carries out what the project asks of the network, on the project's own thread. A full queue drops a frame, which the
 /// project's digests repair.
-pub fn serve_project(mesh: &Mesh, event: &project::Event) {
+pub fn serve_project(mesh: &Mesh, recorder: &Recorder, event: &project::Event) {
     match event {
         project::Event::Send { peer, bytes } => {
             let Ok(id) = peer.name().parse::<PeerId>() else { return };
-            if let Err(error) = mesh.send(&id, Channel::Project, Bytes::copy_from_slice(bytes)) {
+            let bytes = Bytes::copy_from_slice(bytes);
+            recorder.outgoing(monotonic_ns, &id, Way::Project, &bytes);
+            if let Err(error) = mesh.send(&id, Channel::Project, bytes) {
                 tracing::debug!(peer = %id, %error, "a project frame was not sent");
             }
         }
@@ -122,15 +157,31 @@ impl Inner {
     /// [`Self::pump`] for who already has its turn. One at a time: a Left must not overtake the Joined before it.
     fn carry_out(&self) {
         loop {
-            let Some(output) = lock(&self.session).poll() else { return };
+            let Some(output) = lock(&self.session).poll(|| monotonic_ns() as i64) else { return };
             match output {
                 Output::Send(peer, control) => self.send_control(peer, &control),
-                Output::Joined(peer, hello) => self.join(peer, &hello),
+                Output::Joined(peer, hello) => {
+                    self.join(peer, &hello);
+                    self.tell(|notifier, now, at_ms| notifier.joined(now, at_ms, &peer, &hello.name));
+                }
+                Output::StateChanged(_) => self.notify(Notice::Peers),
+                Output::TouchesChanged(addresses) => self.follow_touches(&addresses),
                 Output::Left(peer, why) => {
                     tracing::info!(%peer, ?why, "a member left");
                     self.part(&peer);
+                    self.tell(|notifier, now, at_ms| {
+                        notifier.gone(now, at_ms, &peer, why == LeaveReason::Goodbye)
+                    });
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
+                Output::Renamed(peer, name) => {
+                    tracing::info!(%peer, %name, "a member has another name");
+                    if let Some(view) = lock(&self.peers).get_mut(&peer) {
+                        view.name.clone_from(&name);
+                    }
+                    lock(&self.notifier).renamed(&peer, &name);
+                    self.notify(Notice::Peers);
+                }
                 Output::Disconnect { peer, why, ban_ns: 0 } => {
                     tracing::info!(%peer, %why, "a connection is given up");
                     self.mesh.renew(peer);
@@ -172,20 +223,20 @@ impl Inner {
         )
     }
 
-    /// Notes this player in the project.
-    pub fn introduce_myself(&self) {
-        let address = format!("/members/{}/name", self.me);
-        self.project.note(vec![crdt::Command::Set { address, value: json!(self.name) }]);
-    }
-
     /// Says Goodbye to everybody.
     pub fn leave(&self) {
-        lock(&self.session).leave();
+        lock(&self.session).leave(monotonic_ns() as i64);
         self.pump();
     }
 
     /// Tells the player something, on every surface.
     pub fn warn(&self, warning: &str) {
+        self.tell(|notifier, now, at_ms| notifier.warning(now, at_ms, warning));
+        self.show_warning(warning);
+    }
+
+    /// Shows a warning of which the notifier has words of its own.
+    fn show_warning(&self, warning: &str) {
         tracing::warn!("{warning}");
         let mut warnings = lock(&self.warnings);
         warnings.retain(|known| known != warning);
@@ -202,13 +253,14 @@ impl Inner {
     /// A warning no longer holds.
     pub fn settle(&self, warning: &str) {
         lock(&self.warnings).retain(|known| known != warning);
+        lock(&self.notifier).settled(warning);
         self.notify(Notice::Status);
     }
 
     /// Connects media to a new engine.
     pub fn rewire(&self, wiring: Rewired) {
         let _turn = lock(&self.pumping);
-        lock(&self.session).change_stream(wiring.capture.info);
+        lock(&self.session).change_stream(monotonic_ns() as i64, wiring.capture.info);
         self.media.set_capture(wiring.capture);
         if let Some(writer) = wiring.own_instrument {
             self.media.set_local_instrument(writer);
@@ -242,7 +294,9 @@ impl Inner {
     }
 
     fn send_control(&self, peer: PeerId, control: &message::Control) {
-        match self.mesh.send(&peer, Channel::Control, Bytes::from(message::encode(control))) {
+        let bytes = Bytes::from(message::encode(control));
+        self.recorder.outgoing(monotonic_ns, &peer, Way::Control, &bytes);
+        match self.mesh.send(&peer, Channel::Control, bytes) {
             Ok(()) | Err(SendError::NotConnected) => {}
             Err(error) => {
                 // A peer that does not take small messages twice a second is not there any more.
@@ -253,6 +307,7 @@ impl Inner {
     }
 
     fn join(&self, peer: PeerId, hello: &message::Hello) {
+        self.recorder.record(|| Record::Name { peer, name: hello.name.clone() });
         tracing::info!(%peer, name = %hello.name, stream = ?hello.stream, "a member joined");
         let monitor = {
             let mut peers = lock(&self.peers);
@@ -305,10 +360,11 @@ impl Inner {
     }
 
     /// Forgets the way to a peer, and the peer itself if it never was a member.
-    fn disconnected(&self, peer: &PeerId) {
+    fn disconnected(&self, peer: &PeerId, reason: String) {
         let mut peers = lock(&self.peers);
         if let Some(view) = peers.get_mut(peer) {
             view.connection = None;
+            view.ended = Some(reason);
             if !view.member && view.name.is_empty() {
                 peers.remove(peer);
             }
@@ -323,6 +379,75 @@ impl Inner {
                 self.notify(Notice::Peers);
             }
             Err(error) => self.warn(&format!("a member's new stream cannot be heard: {error}")),
+        }
+    }
+
+    /// Carries out what follows from what the device did by itself, or was told to.
+    pub fn follow_device(&self) {
+        let _turn = lock(&self.following_device);
+        loop {
+            let polled = lock(&self.rig).poll_device();
+            let Some((event, rewired)) = polled else { return };
+            match event {
+                DeviceEvent::Lost(reason) => {
+                    let reason = reason.to_string();
+                    self.show_warning(&reason);
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, Some(&reason)));
+                    *lock(&self.device_warning) = Some(reason);
+                }
+                DeviceEvent::RateChanged { rate_hz } => {
+                    self.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
+                }
+                DeviceEvent::ReopenFailed { error, retry_ms } => {
+                    tracing::info!(%error, retry_ms, "the audio device is still not there");
+                }
+                DeviceEvent::Reopened { info, .. } => {
+                    let lost = lock(&self.device_warning).take();
+                    if let Some(lost) = lost {
+                        self.settle(&lost);
+                    }
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, None));
+                    tracing::info!(device = %info.device, host = %info.host, "sound is back");
+                }
+                DeviceEvent::PeriodChanged { period_frames } => {
+                    tracing::info!(period_frames, "the device changed its period")
+                }
+                DeviceEvent::Xruns { new, total } => {
+                    tracing::debug!(new, total, "the device missed deadlines")
+                }
+            }
+            if let Some(rewired) = rewired {
+                self.rewire(rewired);
+            }
+            self.notify(Notice::Status);
+        }
+    }
+
+    /// Joins or leaves Link; the text of an error says what to do.
+    #[cfg(feature = "devices")]
+    pub fn set_link(&self, enabled: bool) -> Result<(), String> {
+        let mut link = lock(&self.link);
+        match link.as_ref() {
+            Some(link) => link.enable(enabled),
+            None if enabled => {
+                let tempo_bpm = lock(&self.session).beat().tempo_bpm;
+                let new = crate::device::link::Link::new(tempo_bpm, LINK_QUANTUM)
+                    .map_err(|error| error.to_string())?;
+                new.enable(true);
+                *link = Some(Arc::new(new));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Joins or leaves Link; the text of an error says what to do.
+    #[cfg(not(feature = "devices"))]
+    pub fn set_link(&self, enabled: bool) -> Result<(), String> {
+        if enabled {
+            Err("this build has no Ableton Link; use one with the feature `devices`".into())
+        } else {
+            Ok(())
         }
     }
 
@@ -353,9 +478,8 @@ pub struct Brain {
     ticks: u32,
     /// Set when an event of the project found no room; everything is read again.
     project_missed: Arc<AtomicBool>,
-    /// What was said when the device was lost, until it is back.
-    device_warning: Option<String>,
     beat_rounds: u32,
+    observer: Observer,
 }
 
 impl Brain {
@@ -374,8 +498,8 @@ impl Brain {
             bridge: LinkBridge::default(),
             ticks: 0,
             project_missed,
-            device_warning: None,
             beat_rounds: 0,
+            observer: Observer::default(),
         }
     }
 
@@ -400,7 +524,7 @@ impl Brain {
                     }
                 },
                 Some(event) = self.project.recv() => self.handle_project(event),
-                _ = meters.tick() => self.read_meters(),
+                _ = meters.tick() => self.observer.read_levels(&self.inner),
             }
         }
     }
@@ -426,8 +550,8 @@ impl Brain {
             }
             MeshEvent::PeerDisconnected { peer, reason } => {
                 tracing::info!(%peer, %reason, "a connection ended");
-                inner.disconnected(&peer);
-                lock(&inner.session).handle_disconnected(&peer);
+                inner.disconnected(&peer, reason.to_string());
+                lock(&inner.session).handle_disconnected(now, &peer);
             }
             MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
                 let handled = lock(&inner.session).handle_frame(now, &peer, &bytes);
@@ -436,6 +560,7 @@ impl Brain {
                 }
             }
             MeshEvent::Message { peer, channel: Channel::Project, bytes } => {
+                inner.recorder.incoming(now.unsigned_abs(), &peer, Way::Project, &bytes, || None);
                 if lock(&inner.session).is_member(&peer)
                     && let Some(key) = PeerKey::from_name(&peer.to_string())
                 {
@@ -456,10 +581,13 @@ impl Brain {
                     ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part))
                         || address == "/"
                 };
-                if addresses.iter().any(followed) {
-                    self.inner.follow_project();
-                }
+                let followed = addresses.iter().any(followed);
+                lock(&self.inner.following.changed).extend(addresses.iter().cloned());
                 self.inner.notify(Notice::Project(addresses));
+                match followed {
+                    true => self.inner.follow_project(),
+                    false => self.inner.settle_touches(),
+                }
             }
             project::Event::Quarantined { member, reason } => {
                 self.inner.warn(&format!(
@@ -494,10 +622,17 @@ impl Brain {
         if self.ticks.is_multiple_of(BEAT_TICKS) {
             inner.keep_beat(&mut self.beat_rounds);
         }
+        if self.ticks.is_multiple_of(MEMBER_TICKS) {
+            inner.observe_members();
+        }
+        inner.tell(Notifier::poll);
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));
         }
-        self.follow_device();
+        if self.ticks.is_multiple_of(SECOND_TICKS) {
+            self.observer.note_second(&self.inner);
+        }
+        self.inner.follow_device();
         self.follow_engine();
         self.follow_link(now);
     }
@@ -516,54 +651,15 @@ impl Brain {
         }
     }
 
-    fn follow_device(&mut self) {
-        loop {
-            let polled = lock(&self.inner.rig).poll_device();
-            let Some((event, rewired)) = polled else { return };
-            match event {
-                DeviceEvent::Lost(reason) => {
-                    self.inner.warn(&reason.to_string());
-                    self.device_warning = Some(reason.to_string());
-                }
-                DeviceEvent::RateChanged { rate_hz } => {
-                    self.inner
-                        .warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
-                }
-                DeviceEvent::ReopenFailed { error, retry_ms } => {
-                    tracing::info!(%error, retry_ms, "the audio device is still not there");
-                }
-                DeviceEvent::Reopened { info, .. } => {
-                    if let Some(lost) = self.device_warning.take() {
-                        self.inner.settle(&lost);
-                    }
-                    tracing::info!(device = %info.device, host = %info.host, "sound is back");
-                }
-                DeviceEvent::PeriodChanged { period_frames } => {
-                    tracing::info!(period_frames, "the device changed its period")
-                }
-                DeviceEvent::Xruns { new, total } => {
-                    tracing::debug!(new, total, "the device missed deadlines")
-                }
-            }
-            if let Some(rewired) = rewired {
-                self.inner.rewire(rewired);
-            }
-            self.inner.notify(Notice::Status);
-        }
-    }
-
-    fn read_meters(&mut self) {
-        let stats = lock(&self.inner.rig).stats();
-        let peers: Vec<PeerId> = lock(&self.inner.session).members().map(|(peer, _)| *peer).collect();
-        let meters =
-            peers.into_iter().filter_map(|peer| Some((peer, self.inner.media.meter(&peer)?))).collect();
-        lock(&self.inner.levels).update(stats.input_meter(), stats.output_meter(), meters);
-    }
-
     #[cfg(feature = "devices")]
     fn follow_link(&mut self, now: i64) {
         let inner = self.inner.clone();
-        let Some(link) = inner.link.as_ref() else { return };
+        let Some(link) = lock(&inner.link).clone() else { return };
+        if !link.state().enabled {
+            // Whatever it sees when it is on again is new to it.
+            self.bridge = LinkBridge::default();
+            return;
+        }
         let (register, timebase, standing) = {
             let session = lock(&inner.session);
             let peers = lock(&inner.peers);
@@ -585,7 +681,15 @@ impl Brain {
             playing: state.playing,
         };
         let session_now = timebase.session_at(now);
-        for action in self.bridge.tick(session_now, &register, &reading, standing) {
+        let actions = self.bridge.tick(session_now, &register, &reading, standing);
+        inner.recorder.record(|| Record::Link {
+            session_ns: session_now,
+            register,
+            reading,
+            standing,
+            actions: format!("{actions:?}"),
+        });
+        for action in actions {
             tracing::debug!(?action, "Link bridge");
             let host_now = monotonic_ns();
             let done = match action {

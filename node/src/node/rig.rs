@@ -9,8 +9,8 @@ use std::{
 };
 
 use engine::{
-    Command, Engine, EngineStats, Handle, HostTime, MidiWriter, Monitor, Report, SourceConfig, SourceId,
-    SourceWriter, Strip, StripId, Timeline,
+    Command, Engine, EngineStats, Handle, HostTime, Input, MidiWriter, Monitor, Report, SourceConfig,
+    SourceId, SourceWriter, Strip, StripId, TapReader, Timeline, Tone,
 };
 use std::sync::Arc;
 use transport::PeerId;
@@ -22,6 +22,10 @@ use crate::{
     },
     media::{Capture, announce},
     session::{MAX_PEERS, message::StreamInfo},
+    trace::{
+        Recorder,
+        record::{self, EngineCommand, Record},
+    },
 };
 
 /// Sources of the engine: every peer the session can have, twice for the moment in which one is replaced, and the
@@ -76,6 +80,13 @@ pub struct Rig {
     next_source: u32,
     timeline: Option<Timeline>,
     metronome: engine::Metronome,
+    input: Input,
+    own_monitor: Monitor,
+    master_gain_db: f32,
+    analysis: Option<TapReader>,
+    recorder: Recorder,
+    /// Engines built so far.
+    engines_built: u32,
 }
 
 struct Member {
@@ -94,11 +105,13 @@ impl Rig {
         device: DeviceConfig,
         codec: Codec,
         soundfont: Option<Vec<u8>>,
+        recorder: Recorder,
         wrap: impl Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send + 'static,
     ) -> Result<(Self, Rewired), RigError> {
         let (built, engines) = channel();
+        let trace = recorder.is_on();
         let audio = Audio::start(device, move |opened| {
-            let (callback, result) = build(opened, soundfont.clone());
+            let (callback, result) = build(opened, soundfont.clone(), trace);
             // The rig holds the other end for as long as the device runs.
             let _ = built.send(result.map(|handle| (handle, *opened)));
             wrap(callback, opened)
@@ -115,6 +128,12 @@ impl Rig {
             next_source: OWN_INSTRUMENT.0 + 1,
             timeline: None,
             metronome: engine::Metronome { on: false, gain_db: -6.0 },
+            input: Input::default(),
+            own_monitor: Monitor { mute: true, ..Monitor::default() },
+            master_gain_db: 0.0,
+            analysis: None,
+            recorder,
+            engines_built: 0,
         };
         let rewired = rig.rewire(&opened)?;
         Ok((rig, rewired))
@@ -213,6 +232,46 @@ impl Rig {
         self.send(Command::SetMetronome(self.metronome));
     }
 
+    /// What is done to this player's input before it is sent.
+    pub fn set_input(&mut self, input: Input) {
+        self.input = input;
+        self.send(Command::SetInput(input));
+    }
+
+    /// What this player hears of themselves.
+    pub fn set_own_monitor(&mut self, monitor: Monitor) {
+        self.own_monitor = monitor;
+        self.send(Command::SetMonitor(StripId::Own, monitor));
+    }
+
+    /// This player's own sound: what is done to the input, and what they hear of it.
+    pub fn own_sound(&self) -> (Input, Monitor) {
+        (self.input, self.own_monitor)
+    }
+
+    /// Gain of all that is heard.
+    pub fn set_master(&mut self, gain_db: f32) {
+        self.master_gain_db = gain_db;
+        self.send(Command::SetMasterGain { gain_db });
+    }
+
+    /// Gain of all that is heard.
+    pub fn master_gain_db(&self) -> f32 {
+        self.master_gain_db
+    }
+
+    /// A tone in this player's ears; 0 seconds end it. False when no device plays it.
+    pub fn play_tone(&mut self, seconds: f32, level_db: f32) -> bool {
+        let frames = (f64::from(seconds) * f64::from(self.audio.info().rate_hz)) as u64;
+        self.audio.is_running() && self.handle.send(Command::SetTestTone(Tone { level_db, frames })).is_ok()
+    }
+
+    /// What is heard and what the microphone gives, from an engine that is new since the last call, and its rate.
+    pub fn take_analysis(&mut self) -> Option<(TapReader, u32)> {
+        let tap = self.analysis.take()?;
+        Some((tap, self.audio.info().rate_hz))
+    }
+
     /// Whether the click is on.
     pub fn metronome(&self) -> bool {
         self.metronome.on
@@ -225,8 +284,10 @@ impl Rig {
     }
 
     fn rewire(&mut self, opened: &Opened) -> Result<Rewired, RigError> {
+        self.record_engine(opened);
         let tap =
             self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
+        self.analysis = self.handle.take_analysis();
         let (info, note) =
             announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
@@ -246,14 +307,24 @@ impl Rig {
             self.send(Command::SetTimeline(timeline));
         }
         self.send(Command::SetMetronome(self.metronome));
+        self.send(Command::SetInput(self.input));
+        self.send(Command::SetMonitor(StripId::Own, self.own_monitor));
+        self.send(Command::SetMasterGain { gain_db: self.master_gain_db });
         Ok(Rewired { capture, note, own_instrument, plugs })
     }
 
     fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
-        let (writer, source) =
+        let (mut writer, source) =
             self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
-        self.send(Command::AddSource(id, source));
+        let tag = u64::from(self.engines_built) << 32 | u64::from(id.0);
+        writer.set_tag(tag);
+        self.send_as(Command::AddSource(id, source), |_| EngineCommand::AddSource {
+            source: id.0,
+            rate_hz: config.rate_hz,
+            channels: config.channels as u32,
+            tag,
+        });
         Ok(Plug { writer, instrument: self.instrument(id) })
     }
 
@@ -285,9 +356,50 @@ impl Rig {
     }
 
     fn send(&mut self, command: Command) {
-        if self.handle.send(command).is_err() {
-            tracing::warn!("the audio engine takes no commands; is the device stuck?");
+        self.send_as(command, described);
+    }
+
+    /// Sends a command that the trace has as `describe` says.
+    fn send_as(&mut self, command: Command, describe: impl FnOnce(&Command) -> EngineCommand) {
+        let record = self
+            .recorder
+            .is_on()
+            .then(|| Record::Command { engine: self.engines_built, command: describe(&command) });
+        match (self.handle.send(command), record) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(record)) => self.recorder.record(|| record),
+            (Err(_), _) => tracing::warn!("the audio engine takes no commands; is the device stuck?"),
         }
+    }
+
+    /// Tells the trace that another engine runs from now on.
+    fn record_engine(&mut self, opened: &Opened) {
+        self.engines_built += 1;
+        if let Some(reader) = self.handle.take_trace() {
+            let config = engine_config(opened);
+            self.recorder.record(|| Record::Engine {
+                engine: self.engines_built,
+                rate_hz: config.rate_hz,
+                max_period_frames: config.max_period_frames as u32,
+                input_channels: config.input_channels as u32,
+                max_sources: config.max_sources as u32,
+            });
+            self.recorder.engine(self.engines_built, reader);
+        }
+    }
+}
+
+/// A command as the trace has it; [`Rig::plug`] describes a source itself.
+fn described(command: &Command) -> EngineCommand {
+    match command {
+        Command::RemoveSource(id) => EngineCommand::RemoveSource(id.0),
+        Command::AddInstrument(id, _) => EngineCommand::AddInstrument(id.0),
+        Command::RemoveInstrument(id) => EngineCommand::RemoveInstrument(id.0),
+        Command::SetSourceRate(id, rate_hz) => EngineCommand::SetSourceRate(id.0, *rate_hz),
+        Command::SetStrip(StripId::Source(id), _) | Command::SetMonitor(StripId::Source(id), _) => {
+            EngineCommand::Mix(Some(id.0), record::bounded(format!("{command:?}")))
+        }
+        other => EngineCommand::Mix(None, record::bounded(format!("{other:?}"))),
     }
 }
 
@@ -309,16 +421,23 @@ impl AudioCallback for Silence {
     }
 }
 
-fn build(opened: &Opened, soundfont: Option<Vec<u8>>) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
-    let config = engine::Config {
-        input_channels: opened.input_channels,
-        max_sources: MAX_SOURCES,
-        soundfont,
-        ..engine::Config::new(opened.rate_hz, opened.max_period_frames.min(MAX_PERIOD_FRAMES))
-    };
+fn build(
+    opened: &Opened,
+    soundfont: Option<Vec<u8>>,
+    trace: bool,
+) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
+    let config = engine::Config { soundfont, trace, ..engine_config(opened) };
     match engine::engine(config) {
         Ok((engine, handle)) => (Box::new(EngineCallback(engine)), Ok(handle)),
         Err(error) => (Box::new(Silence), Err(error.to_string())),
+    }
+}
+
+fn engine_config(opened: &Opened) -> engine::Config {
+    engine::Config {
+        input_channels: opened.input_channels,
+        max_sources: MAX_SOURCES,
+        ..engine::Config::new(opened.rate_hz, opened.max_period_frames.min(MAX_PERIOD_FRAMES))
     }
 }
 

@@ -31,6 +31,6 @@ fn audio_device(device: &device::AudioDevice) -> AudioDevice {
         input_channels: device.input_channels.map_or(0, u32::from),
         output_channels: device.output_channels.map_or(0, u32::from),
         default_rate_hz: device.rate_hz.map(|(lowest, highest)| 48_000.clamp(lowest, highest.max(lowest))),
-        is_default: device.choice == "auto",
+        is_default: device.is_default,
     }
 }

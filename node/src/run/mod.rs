@@ -4,18 +4,18 @@ mod browser;
 mod demo;
 mod machine;
 
-use std::{io::IsTerminal, process, time::Duration};
+use std::{io::IsTerminal, path::Path, process, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use transport::Multiaddr;
 
 use crate::{
-    cli::{self, DataDir, Event, Exit, NodeFile, Options, RunningFile, announce},
+    cli::{self, DataDir, Event, Exit, NodeFile, Options, ProfileStore, RunningFile, announce},
     codec::Codec,
-    control::LogBuffer,
+    control::{Keys, LogBuffer},
     device::{AudioChoice, DeviceConfig},
-    node::{ControlSettings, Node, Settings, StartError},
+    node::{ControlSettings, Node, Settings, StartError, SupportFiles},
 };
 
 pub use demo::demo;
@@ -90,7 +90,10 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         listen: options.listen,
         control: Some(ControlSettings {
             address: options.http,
-            token: data_dir.token().map_err(secret)?,
+            keys: Keys {
+                player: data_dir.token().map_err(secret)?,
+                viewer: Some(data_dir.view_token().map_err(secret)?),
+            },
             token_file: data_dir.token_file(),
             logs,
         }),
@@ -100,6 +103,10 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
             period_frames: options.period_frames,
             jack_name: options.jack_name.clone(),
         },
+        device_may_be_gone: options.audio_remembered,
+        profile: ProfileStore::open(data_dir.path()),
+        suggested_name: options.suggested_name.clone(),
+        support_files: Some(support_files(options, data_dir.path())),
         codec: match options.codec {
             cli::Codec::Pcm24 => Codec::Pcm24,
             cli::Codec::Opus => Codec::Opus,
@@ -112,8 +119,35 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         link: options.link,
         midi: true,
         wrap: None,
+        trace: options.trace.clone(),
     };
     Ok((data_dir, settings))
+}
+
+/// What the program knows that the node does not: its version and system, its options, and what `doctor` finds.
+fn support_files(options: &Options, data_dir: &Path) -> SupportFiles {
+    let (options, data_dir) = (options.clone(), data_dir.to_owned());
+    Arc::new(move || {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let versions = format!(
+            "bandmesh {}\n{} {}\n{}\n{}\n",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            read("/proc/version").trim(),
+            read("/etc/os-release").trim(),
+        );
+        let task = cli::Task {
+            kind: cli::TaskKind::Doctor(Box::new(options.clone())),
+            data_dir: data_dir.clone(),
+            json: false,
+        };
+        vec![
+            ("versions.txt".to_owned(), versions),
+            ("config.toml".to_owned(), cli::config_text(&data_dir)),
+            ("doctor.txt".to_owned(), cli::examine(&task, &options, &LocalMachine)),
+        ]
+    })
 }
 
 /// Tells the world that the node runs: the ready line, `node.json`, the browser.

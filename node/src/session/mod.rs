@@ -10,15 +10,21 @@
 
 pub mod beat;
 pub mod link_bridge;
+pub mod member_state;
 pub mod message;
+pub mod notifier;
+mod people;
 pub mod timebase;
+pub mod touch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
     beat::BeatRegister,
+    member_state::Gossip,
     message::{Control, DecodeError, Heartbeat, Hello, PROTOCOL, StreamInfo},
     timebase::Timebase,
+    touch::Touches,
 };
 
 /// Time between heartbeats, ns. Two a second keep the timebases together within a slew step.
@@ -56,6 +62,8 @@ pub enum Output<P> {
     Left(P, LeaveReason),
     /// The member's stream changed.
     StreamChanged(P, StreamInfo),
+    /// The member gave itself another name.
+    Renamed(P, String),
     /// Close the connection, and do not take a new one for `ban_ns`.
     Disconnect {
         /// Whose.
@@ -70,6 +78,10 @@ pub enum Output<P> {
         /// False for a change made here.
         by_peer: bool,
     },
+    /// What this member says of itself has changed ([`Session::state_of`]).
+    StateChanged(P),
+    /// People hold something else at these addresses ([`Session::touches`]).
+    TouchesChanged(BTreeSet<String>),
 }
 
 /// Why a member is no longer one.
@@ -134,6 +146,8 @@ pub struct Session<P> {
     timebase: Timebase,
     beat: BeatRegister,
     next_heartbeat_ns: i64,
+    gossip: Gossip<P>,
+    touches: Touches<P>,
     outputs: VecDeque<Output<P>>,
 }
 
@@ -165,6 +179,8 @@ impl<P: Ord + Clone> Session<P> {
             timebase,
             beat,
             next_heartbeat_ns: now_ns,
+            gossip: Gossip::default(),
+            touches: Touches::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -231,6 +247,9 @@ impl<P: Ord + Clone> Session<P> {
                 }
             }
             Control::Goodbye => self.forget(peer, LeaveReason::Goodbye),
+            Control::State(state) => self.handle_state(now_ns, peer, state),
+            Control::Touch(touch) => self.handle_touch(now_ns, peer, touch),
+            Control::Later => {}
         }
         Ok(())
     }
@@ -264,6 +283,7 @@ impl<P: Ord + Clone> Session<P> {
         if now_ns >= self.next_heartbeat_ns {
             self.send_heartbeats(now_ns);
         }
+        self.tell_people(now_ns);
     }
 
     /// When [`Self::handle_deadline`] is next wanted, ns.
@@ -272,7 +292,8 @@ impl<P: Ord + Clone> Session<P> {
             None => peer.connected_ns + HELLO_TIMEOUT_NS,
             Some(_) => peer.heard_ns + MEMBER_TIMEOUT_NS,
         };
-        self.peers.values().map(timeout).fold(self.next_heartbeat_ns, i64::min)
+        let people = self.people_deadline().unwrap_or(i64::MAX);
+        self.peers.values().map(timeout).fold(self.next_heartbeat_ns.min(people), i64::min)
     }
 
     /// The next thing to do, if any.
@@ -295,6 +316,18 @@ impl<P: Ord + Clone> Session<P> {
         self.me.stream = stream;
         for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
             self.outputs.push_back(Output::Send(peer, Control::Stream(stream)));
+        }
+    }
+
+    /// Gives this player another name and tells everybody, by a Hello that is otherwise the same: members that know of no
+    /// such thing overlook it.
+    pub fn rename(&mut self, name: String) {
+        if self.me.name == name {
+            return;
+        }
+        self.me.name = name;
+        for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
+            self.outputs.push_back(Output::Send(peer, Control::Hello(self.hello())));
         }
     }
 
@@ -381,6 +414,9 @@ impl<P: Ord + Clone> Session<P> {
         let Some(entry) = self.peers.get_mut(peer) else { return };
         if let Some(old) = entry.hello.replace(hello.clone()) {
             let restarted = old.incarnation != hello.incarnation;
+            if !restarted && old.name != hello.name {
+                self.outputs.push_back(Output::Renamed(peer.clone(), hello.name.clone()));
+            }
             if (!restarted && old.stream == hello.stream) || !self.tolerates_change(now_ns, peer) {
                 return;
             }
@@ -395,8 +431,10 @@ impl<P: Ord + Clone> Session<P> {
                 entry.claimed = false;
             }
             self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
+            self.forget_person(peer);
         }
         self.outputs.push_back(Output::Joined(peer.clone(), hello));
+        self.introduce(now_ns, peer);
         // The newcomer learns time and beat at once instead of at the next heartbeat.
         self.next_heartbeat_ns = i64::MIN;
     }
@@ -497,6 +535,7 @@ impl<P: Ord + Clone> Session<P> {
     fn forget(&mut self, peer: &P, why: LeaveReason) {
         if self.peers.remove(peer).is_some_and(|peer| peer.hello.is_some()) {
             self.outputs.push_back(Output::Left(peer.clone(), why));
+            self.forget_person(peer);
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::message::Codec;
 use super::*;
 
+mod people;
+
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MS;
 
@@ -14,12 +16,21 @@ struct Band {
     joined: Vec<Vec<u8>>,
     left: Vec<Vec<(u8, LeaveReason)>>,
     refused: Vec<Vec<Refusal>>,
+    renamed: Vec<Vec<(u8, String)>>,
     cut: bool,
 }
 
 impl Band {
     fn new() -> Self {
-        Self { nodes: vec![], clocks: vec![], joined: vec![], left: vec![], refused: vec![], cut: false }
+        Self {
+            nodes: vec![],
+            clocks: vec![],
+            joined: vec![],
+            left: vec![],
+            refused: vec![],
+            renamed: vec![],
+            cut: false,
+        }
     }
 
     fn start(&mut self, now: i64, session: &str, tempo: f64, clock: i64) -> u8 {
@@ -44,6 +55,7 @@ impl Band {
         self.joined.push(vec![]);
         self.left.push(vec![]);
         self.refused.push(vec![]);
+        self.renamed.push(vec![]);
         peer
     }
 
@@ -78,7 +90,11 @@ impl Band {
                         Output::Joined(peer, _) => self.joined[from].push(peer),
                         Output::Left(peer, why) => self.left[from].push((peer, why)),
                         Output::Disconnect { why, .. } => self.refused[from].push(why),
-                        Output::StreamChanged(..) | Output::BeatChanged { .. } => {}
+                        Output::Renamed(peer, name) => self.renamed[from].push((peer, name)),
+                        Output::StreamChanged(..)
+                        | Output::BeatChanged { .. }
+                        | Output::StateChanged(_)
+                        | Output::TouchesChanged(_) => {}
                     }
                 }
             }
@@ -244,4 +260,23 @@ fn one_frame_cannot_freeze_the_tempo() {
     band.nodes[0].handle_frame(SECOND, &1, &frame).unwrap();
     band.nodes[0].change_beat(SECOND, |beat, at, author| beat.with_tempo(77.0, at, author));
     assert_eq!(band.nodes[0].beat().tempo_bpm, 77.0);
+}
+
+#[test]
+fn another_name_reaches_the_others_and_disturbs_nothing() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    band.run(0, SECOND);
+    // As often as somebody types; a name is nothing to be sent away for.
+    for number in 0..3 * MAX_CHURN {
+        band.nodes[1].rename(format!("Maya {number}"));
+        band.deliver(SECOND);
+    }
+    band.nodes[1].rename(format!("Maya {}", 3 * MAX_CHURN - 1));
+    band.deliver(SECOND);
+    assert_eq!(band.renamed[0].len(), 3 * MAX_CHURN as usize);
+    assert_eq!(band.renamed[0].last(), Some(&(1, format!("Maya {}", 3 * MAX_CHURN - 1))));
+    assert_eq!((band.joined[0].len(), band.left[0].len(), band.refused[0].len()), (1, 0, 0));
 }

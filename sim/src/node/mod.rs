@@ -492,7 +492,11 @@ impl Node {
                 let ban = Duration::from_nanos(u64::try_from(ban_ns).unwrap_or(0));
                 self.effects.push_back(Effect::Disconnect { peer, ban });
             }
-            session::Output::StreamChanged(..) | session::Output::BeatChanged { .. } => {}
+            session::Output::StreamChanged(..)
+            | session::Output::Renamed(..)
+            | session::Output::BeatChanged { .. }
+            | session::Output::StateChanged(_)
+            | session::Output::TouchesChanged(_) => {}
         }
     }
 

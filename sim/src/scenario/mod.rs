@@ -8,6 +8,7 @@ mod band;
 mod chaos;
 mod hostile;
 mod lines;
+mod paths;
 
 use std::time::Duration;
 
@@ -79,6 +80,52 @@ pub const ALL: &[Scenario] = &[
         name: "lossy-line",
         about: "two nodes over a busy internet path with loss in bursts, reordering and duplicates",
         plan: lines::lossy_line,
+    },
+    Scenario { name: "on-lan", about: "two players on a wired LAN", plan: paths::on_preset },
+    Scenario { name: "on-wifi", about: "two players on the Wi-Fi of a flat", plan: paths::on_preset },
+    Scenario { name: "on-wifi-crowded", about: "two players on crowded Wi-Fi", plan: paths::on_preset },
+    Scenario { name: "on-fibre", about: "two players on fibre in one region", plan: paths::on_preset },
+    Scenario { name: "on-cable", about: "two players on cable television", plan: paths::on_preset },
+    Scenario { name: "on-lte", about: "two players on phones", plan: paths::on_preset },
+    Scenario {
+        name: "on-satellite",
+        about: "two players by a geostationary satellite, 0.3 s one way",
+        plan: paths::on_preset,
+    },
+    Scenario {
+        name: "on-conference-hotel",
+        about: "two players on the network of a hotel with a conference in it",
+        plan: paths::on_preset,
+    },
+    Scenario {
+        name: "rate-limited",
+        about: "two players on a line that just fits them, with a queue of 0.1 s",
+        plan: paths::rate_limited,
+    },
+    Scenario {
+        name: "path-replay",
+        about: "two players on a path that was recorded",
+        plan: paths::path_replay,
+    },
+    Scenario {
+        name: "nat-classes",
+        about: "two players behind NATs of any class and one with a public address; one NAT forgets all",
+        plan: paths::nat_classes,
+    },
+    Scenario {
+        name: "roaming",
+        about: "a laptop changes from the network at home to a phone's and back while three play",
+        plan: paths::roaming,
+    },
+    Scenario {
+        name: "lid-closed",
+        about: "three players; laptops are closed and opened again, for a moment and for long",
+        plan: lines::lid_closed,
+    },
+    Scenario {
+        name: "card-stall",
+        about: "two players whose sound cards miss callbacks and change their rate",
+        plan: lines::card_stall,
     },
     Scenario {
         name: "hostile-garbage",
@@ -189,8 +236,14 @@ fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
     }
 }
 
-/// Puts the actions in order and ends the plan after the quiet stretch.
+/// Sets the bounds for the weather there is and ends the plan after the quiet stretch.
 fn finish(mut plan: Plan) -> Plan {
+    let changes = plan.timeline().into_iter().filter_map(|(_, action)| match action {
+        Action::SetWeather(_, _, weather) => Some(weather),
+        _ => None,
+    });
+    let weathers = [plan.weather].into_iter().chain(plan.paths.iter().map(|(_, _, weather)| *weather));
+    plan.bounds = weathers.chain(changes).fold(plan.bounds, |bounds, weather| bounds.with_weather(&weather));
     plan.length = plan.timeline().last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
     plan
 }

@@ -4,7 +4,7 @@
 
 use engine::{
     Command, Config, Engine, Handle, HostTime, Input, Metronome, MidiWriter, Monitor, SourceConfig, SourceId,
-    SourceWriter, Strip, StripId, TapReader, Timeline, engine,
+    SourceWriter, Strip, StripId, TapReader, Timeline, Tone, engine,
 };
 
 pub(crate) const PERIOD: usize = 64;
@@ -50,7 +50,8 @@ pub(crate) fn host_time(callback: u64) -> HostTime {
 }
 
 pub(crate) fn stage() -> (Engine, Band) {
-    let config = Config { input_channels: 2, max_sources: 12, ..Config::new(RATE_HZ as u32, PERIOD) };
+    let config =
+        Config { input_channels: 2, max_sources: 12, trace: true, ..Config::new(RATE_HZ as u32, PERIOD) };
     let (engine, mut handle) = engine(config).unwrap();
     let mut senders = Vec::new();
     let parts = [
@@ -71,10 +72,14 @@ pub(crate) fn stage() -> (Engine, Band) {
     let (keyboard, instrument) = handle.instrument().unwrap();
     handle.send(Command::AddInstrument(SourceId(0), instrument)).unwrap();
     handle.send(Command::SetMetronome(Metronome { on: true, gain_db: -6.0 })).unwrap();
-    handle.send(Command::SetMonitor(StripId::Own, Monitor { gain_db: -3.0, mute: false })).unwrap();
+    handle.send(Command::SetMonitor(StripId::Own, Monitor { gain_db: -3.0, ..Monitor::default() })).unwrap();
     handle.send(Command::SetOutputLatency { frames: 100 }).unwrap();
-    let taps =
-        vec![handle.take_capture().unwrap(), handle.take_played().unwrap(), handle.take_heard().unwrap()];
+    let taps = vec![
+        handle.take_capture().unwrap(),
+        handle.take_played().unwrap(),
+        handle.take_heard().unwrap(),
+        handle.take_analysis().unwrap(),
+    ];
     let band = Band { handle, senders, keyboard, taps, random: 1, callback: 0, read_frames: 0, reports: 0 };
     (engine, band)
 }
@@ -134,7 +139,10 @@ impl Band {
                 StripId::Source(id),
                 Strip { gain_db, pan: gain_db / 20.0, mute: gain_db < -15.0, solo: gain_db > 9.0 },
             ),
-            1 => Command::SetMonitor(StripId::Source(id), Monitor { gain_db, mute: false }),
+            1 => Command::SetMonitor(
+                StripId::Source(id),
+                Monitor { gain_db, pan: gain_db / 30.0, solo: gain_db > 8.0, ..Monitor::default() },
+            ),
             2 => Command::SetInput(Input { gain_db, mute: gain_db > 5.0 }),
             3 => Command::SetMasterGain { gain_db: gain_db.max(-6.0) },
             4 => Command::SetTimeline(Timeline {
@@ -158,6 +166,7 @@ impl Band {
                 self.handle.source(SourceConfig::new(44_100, 2)).unwrap().1,
             ),
             12 => Command::RemoveSource(SourceId(30 + (dice >> 40 & 7) as u32)),
+            13 => Command::SetTestTone(Tone { level_db: gain_db, frames: (dice >> 24) % 9_600 }),
             _ => return,
         };
         self.handle.send(command).unwrap();

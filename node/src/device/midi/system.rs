@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use midir::os::unix::VirtualOutput;
 use midir::{Ignore, MidiIO, MidiInput, MidiInputConnection, MidiOutput, MidiOutputConnection};
 
+use super::super::libasound::quietly;
 use super::super::monotonic_ns;
 use super::{DueQueue, MidiEvent, MidiPorts, QUEUE_EVENTS};
 
@@ -50,7 +51,7 @@ pub enum MidiError {
 
 /// Opens all MIDI inputs, now and as they appear, and the outputs of `config`.
 pub fn open(config: &MidiConfig) -> Result<MidiPorts, MidiError> {
-    let output = MidiOutput::new(&config.name).map_err(|_| MidiError::Unavailable)?;
+    let output = quietly(|| MidiOutput::new(&config.name)).map_err(|_| MidiError::Unavailable)?;
     let main = output.create_virtual("out").map_err(|error| MidiError::Output(error.to_string()))?;
     let (played, input) = mpsc::sync_channel(QUEUE_EVENTS);
     let (output, to_play) = mpsc::sync_channel(QUEUE_EVENTS);
@@ -71,7 +72,7 @@ pub fn open(config: &MidiConfig) -> Result<MidiPorts, MidiError> {
 
 /// Names of the system's MIDI inputs and outputs.
 pub(in super::super) fn port_names() -> Result<(Vec<String>, Vec<String>), MidiError> {
-    let input = MidiInput::new("bandmesh-list").map_err(|_| MidiError::Unavailable)?;
+    let input = quietly(|| MidiInput::new("bandmesh-list")).map_err(|_| MidiError::Unavailable)?;
     let inputs = names(&input);
     drop(input);
     let output = MidiOutput::new("bandmesh-list").map_err(|_| MidiError::Unavailable)?;

@@ -22,7 +22,7 @@ use transport::Multiaddr;
 use self::score::Part;
 use super::{failed, introduce, on_runtime, prepare, say, signals, start, start_log, stop};
 use crate::{
-    cli::{Event, Exit, Options},
+    cli::{Event, Exit, Options, ProfileStore},
     codec::Codec,
     device::{AudioChoice, DeviceConfig},
     node::{Node, Settings},
@@ -133,6 +133,10 @@ impl Band {
                 period_frames: Some(BANDMATE_PERIOD),
                 jack_name: format!("bandmesh-{}", seat.word),
             },
+            device_may_be_gone: false,
+            profile: ProfileStore::default(),
+            suggested_name: String::new(),
+            support_files: None,
             codec: Codec::Pcm16,
             peers,
             pin_peers: true,
@@ -140,6 +144,7 @@ impl Band {
             link: false,
             midi: false,
             wrap: Some(wrap),
+            trace: None,
         };
         let node = Node::start(settings).await.map_err(|error| failed(&error))?;
         let performing = tokio::spawn(performer::perform(seat.part, instruments, node.beat_clock()));

@@ -1,0 +1,134 @@
+//! What the player answered on the page, for the next start.
+//!
+//! `config.toml` belongs to the player's editor and is never written; what the page is told goes into `profile.json` beside
+//! it and counts less than everything a player writes themselves. A file that makes no sense is a player who was not
+//! asked yet: nothing that matters is lost with it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::data_dir::{DataDirError, write_whole};
+use crate::cli::printable;
+
+/// The file's name in the data directory.
+const FILE_NAME: &str = "profile.json";
+/// A profile is some hundred bytes; more is something else.
+const MAX_BYTES: u64 = 64 * 1024;
+/// Longest name and instrument, in characters.
+const MAX_CHARS: usize = 64;
+
+/// The answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Profile {
+    /// Whether the player has been through the first questions.
+    pub done: bool,
+    /// The name they gave on the page.
+    pub name: Option<String>,
+    /// Their colour as `#rrggbb`.
+    pub color: Option<String>,
+    /// What they play; empty: not said.
+    pub instrument: String,
+    /// The sound card they chose on the page.
+    pub audio: Option<RememberedAudio>,
+}
+
+/// A sound card chosen on the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedAudio {
+    /// As `--audio`.
+    pub device: String,
+    /// As `--rate`.
+    pub rate_hz: Option<u32>,
+    /// As `--period`.
+    pub period_frames: Option<u32>,
+}
+
+/// The profile and the file it is kept in.
+///
+/// Thread-safe: yes.
+#[derive(Debug, Default)]
+pub struct ProfileStore {
+    path: Option<PathBuf>,
+    profile: Mutex<Profile>,
+}
+
+impl ProfileStore {
+    /// The profile in a data directory, or an empty one.
+    #[must_use]
+    pub fn open(data_dir: &Path) -> Self {
+        Self { path: Some(data_dir.join(FILE_NAME)), profile: Mutex::new(read(data_dir)) }
+    }
+
+    /// The answers now.
+    #[must_use]
+    pub fn get(&self) -> Profile {
+        self.profile.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the answers and writes them down. Waits for the disk.
+    ///
+    /// # Errors
+    /// If they cannot be written; they hold until the node stops then.
+    pub fn change(&self, change: impl FnOnce(&mut Profile)) -> Result<Profile, DataDirError> {
+        // Held while writing, so that the file ends up with the last change.
+        let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut profile);
+        if let Some(path) = &self.path {
+            let text = serde_json::to_string_pretty(&*profile).unwrap_or_default();
+            write_whole(path, format!("{text}\n").as_bytes(), 0o600)?;
+        }
+        Ok(profile.clone())
+    }
+}
+
+/// The profile in a data directory; an empty one if there is none that makes sense.
+pub(crate) fn read(data_dir: &Path) -> Profile {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(data_dir.join(FILE_NAME)).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+    let profile = read.ok().and_then(|_| serde_json::from_slice::<Profile>(&bytes).ok()).unwrap_or_default();
+    let fits = |text: &String| text.chars().count() <= MAX_CHARS && *text == printable(text);
+    Profile {
+        name: profile.name.filter(|name| fits(name) && !name.trim().is_empty()),
+        instrument: Some(profile.instrument).filter(fits).unwrap_or_default(),
+        ..profile
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ProfileStore::open(dir.path());
+        assert_eq!(store.get(), Profile::default());
+        store
+            .change(|profile| {
+                profile.name = Some("Maya".into());
+                profile.done = true;
+            })
+            .unwrap();
+        assert_eq!(ProfileStore::open(dir.path()).get(), store.get());
+        assert_eq!(store.get().name.as_deref(), Some("Maya"));
+    }
+
+    #[test]
+    fn damaged_or_hostile_profile_is_an_unanswered_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in
+            ["", "{", "[1]", "{\"name\": 7}", "{\"name\": \"a\\u001b[2J\"}", "{\"name\": \"  \"}", "\0\0\0"]
+        {
+            std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+            assert_eq!(read(dir.path()), Profile::default(), "{text:?}");
+        }
+        std::fs::write(dir.path().join(FILE_NAME), vec![b' '; 1 << 20]).unwrap();
+        assert_eq!(read(dir.path()), Profile::default());
+    }
+}

@@ -1,0 +1,172 @@
+//! What the brain looks at again and again to tell the player how it goes: levels, loudness, the last minutes, the culprit.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use transport::{PeerId, driver::PathKind};
+
+use super::{
+    brain::{Inner, PeerView, lock},
+    cpu::CpuMeter,
+    diagnosis::{Figures, PeerFigures, WINDOW_S, diagnose},
+    history::{PeerNow, PeerSample},
+    listening::{Heard, Listening},
+};
+use crate::{
+    control::Notice,
+    device::{AudioRunning, MAX_PERIOD_FRAMES},
+    media::IncomingReport,
+};
+
+/// What the player is told when the microphone hears the speakers.
+const FEEDBACK_WARNING: &str =
+    "your microphone hears your speakers: the others hear themselves late, and it may howl; use headphones";
+/// Seconds over which the longest callback is shown.
+const LOAD_SECONDS: usize = 5;
+
+/// Reads figures that only one may read.
+#[derive(Default)]
+pub struct Observer {
+    listening: Option<Listening>,
+    cpu: CpuMeter,
+    warned: bool,
+}
+
+impl Observer {
+    /// Levels and loudness now; call thirty times a second.
+    pub fn read_levels(&mut self, inner: &Inner) {
+        let (stats, tap) = {
+            let mut rig = lock(&inner.rig);
+            (rig.stats(), rig.take_analysis())
+        };
+        if let Some((tap, rate_hz)) = tap {
+            self.listening = Some(Listening::new(tap, rate_hz));
+        }
+        let heard = self.listening.as_mut().map_or_else(Heard::default, Listening::listen);
+        let peers: Vec<PeerId> = lock(&inner.session).members().map(|(peer, _)| *peer).collect();
+        let meters: BTreeMap<_, _> =
+            peers.into_iter().filter_map(|peer| Some((peer, inner.media.meter(&peer)?))).collect();
+        lock(&inner.levels).update(
+            now_ms(),
+            stats.input_meter(),
+            stats.output_meter(),
+            meters,
+            heard,
+            stats.take_limiter_gain(),
+        );
+        if heard.feedback != self.warned {
+            self.warned = heard.feedback;
+            if heard.feedback {
+                inner.warn(FEEDBACK_WARNING);
+            } else {
+                inner.settle(FEEDBACK_WARNING);
+            }
+        }
+    }
+
+    /// Writes the last second down and judges the last few; call once a second.
+    pub fn note_second(&mut self, inner: &Inner) {
+        let (info, audio) = {
+            let rig = lock(&inner.rig);
+            (rig.info(), rig.audio())
+        };
+        let xruns = audio.stats().xruns;
+        let longest_us = audio.take_callback_max_us();
+        let period = info.period_frames.clamp(1, MAX_PERIOD_FRAMES as u32);
+        let period_us = f64::from(period) * 1e6 / f64::from(info.rate_hz.max(1));
+        let callback_load = (longest_us > 0.0).then(|| longest_us / period_us);
+        let views: Vec<(PeerId, PeerView)> = lock(&inner.peers)
+            .iter()
+            .filter(|(_, view)| view.member)
+            .map(|(peer, view)| (*peer, view.clone()))
+            .collect();
+        let members: Vec<_> = views
+            .iter()
+            .map(|(peer, view)| {
+                (*peer, view.name.clone(), inner.media.report(peer).map(|report| sample(&report)))
+            })
+            .collect();
+        let cpu_busy = self.cpu.read();
+        let figures = {
+            let mut history = lock(&inner.history);
+            history.push(now_ms() as u64, xruns, callback_load, cpu_busy, &members);
+            let rows: Vec<_> = history.device(WINDOW_S).copied().collect();
+            let known: Vec<f64> = rows.iter().filter_map(|row| row.cpu_busy).collect();
+            let loads =
+                |seconds| history.device(seconds).filter_map(|row| row.callback_load).fold(0.0, f64::max);
+            *lock(&inner.callback_max_us) = loads(LOAD_SECONDS) * period_us;
+            Figures {
+                device: info.device,
+                device_lost: audio.state() == AudioRunning::Lost,
+                period_is_fixed: info.host == "jack",
+                period_frames: info.period_frames,
+                xruns: rows.iter().map(|row| row.xruns).sum(),
+                callback_load: loads(WINDOW_S),
+                cpu_busy: (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64),
+                seconds: rows.len(),
+                peers: history
+                    .peers(WINDOW_S)
+                    .filter_map(|(peer, _, rows)| {
+                        let (_, view) = views.iter().find(|(id, _)| id == peer)?;
+                        Some(peer_figures(peer, view, rows.flatten()))
+                    })
+                    .collect(),
+            }
+        };
+        let verdict = diagnose(&figures);
+        let changed = {
+            let mut known = lock(&inner.verdict);
+            let changed = known.severity != verdict.severity || known.culprit != verdict.culprit;
+            *known = verdict;
+            changed
+        };
+        if changed {
+            inner.notify(Notice::Status);
+        }
+    }
+}
+
+fn sample(report: &IncomingReport) -> PeerSample {
+    PeerSample {
+        totals: report.totals,
+        rate_hz: report.info.rate_hz,
+        now: PeerNow {
+            jitter_ms: report.jitter.as_secs_f64() * 1e3,
+            playout_delay_ms: report.playout_delay.as_secs_f64() * 1e3,
+            one_way_ms: report.one_way_ns.map(|ns| ns as f64 / 1e6),
+            rtt_ms: report.clock.map(|clock| clock.rtt_ns as f64 / 1e6),
+            clock_us: report.clock.map(|clock| (clock.offset_ns as f64 / 1e3, clock.error_ns as f64 / 1e3)),
+        },
+    }
+}
+
+fn peer_figures<'a>(
+    peer: &PeerId,
+    view: &PeerView,
+    rows: impl Iterator<Item = &'a super::history::PeerRow>,
+) -> PeerFigures {
+    let none = PeerFigures {
+        id: peer.to_string(),
+        name: view.name.clone(),
+        relayed: matches!(view.connection, Some((_, PathKind::Relayed | PathKind::Forwarded))),
+        ..PeerFigures::default()
+    };
+    rows.fold(none, |sum, row| PeerFigures {
+        seconds: sum.seconds + 1,
+        received: sum.received + row.received,
+        lost: sum.lost + row.lost,
+        late: sum.late + row.late,
+        concealed_ms: sum.concealed_ms + row.concealed_ms,
+        jitter_ms: sum.jitter_ms.max(row.now.jitter_ms),
+        one_way_ms: row.now.one_way_ms,
+        clock_error_us: row.now.clock_us.map(|clock| clock.1),
+        ..sum
+    })
+}
+
+/// Now, ms since 1970.
+fn now_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
+}

@@ -1,0 +1,125 @@
+// Who I am and what I play through: the first run asks it, the settings show it again.
+import { useSignal } from "@preact/signals";
+import { call } from "../actions";
+import type { Setup as SetupState } from "../api/types";
+import { announce } from "../notices";
+import { me, person, readOnly, setup, status } from "../store";
+import { colorOf } from "../text";
+import { Dialog } from "../ui/controls";
+import { Icon, instrumentIcon } from "../ui/Icon";
+import { DevicePicker } from "./Device";
+import { Swatches } from "./Tracks";
+import { dialog } from "./view";
+
+const INSTRUMENTS = ["Voice", "Guitar", "Bass", "Drums", "Keys", "Strings", "Brass", "Machines"];
+const NAME_CHARACTERS = 64;
+
+export function FirstRun() {
+  return (
+    <Dialog title="Welcome to the band" class="setup">
+      <p class="lead">Four things, then you play. All of them can be changed later.</p>
+      <Form button="Start playing" done />
+    </Dialog>
+  );
+}
+
+export function Settings() {
+  const close = () => (dialog.value = null);
+  return (
+    <Dialog title="Settings" class="setup" onClose={close}>
+      <Form button="Done" onDone={close} />
+    </Dialog>
+  );
+}
+
+function Form({ button, done, onDone }: { button: string; done?: boolean; onDone?: () => void }) {
+  const known = setup.value;
+  const now = person(me.value, status.value?.name);
+  const name = useSignal(known?.name || known?.suggested_name || now.name);
+  const color = useSignal(colorOf(me.value, known?.color || now.color));
+  const instrument = useSignal(known?.instrument ?? now.instrument);
+  const other = instrument.value !== "" && !INSTRUMENTS.includes(instrument.value);
+  const save = async () => {
+    const change = { name: name.value.trim() || known?.suggested_name || "Player", color: color.value, instrument: instrument.value.trim() };
+    const saved = await call<SetupState>("PUT", "/setup", done ? { ...change, done: true } : change);
+    if (!saved) return;
+    setup.value = saved;
+    announce("Saved.");
+    onDone?.();
+  };
+  return (
+    <form
+      class="setup-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (known) void save();
+        else onDone?.();
+      }}
+    >
+      {known && (
+        <>
+          <label class="field">
+            <span class="field-label">Your name</span>
+            <input
+              type="text"
+              class="text"
+              dir="auto"
+              maxLength={NAME_CHARACTERS}
+              value={name.value}
+              disabled={readOnly.value}
+              autocomplete="nickname"
+              onInput={(event) => (name.value = event.currentTarget.value)}
+            />
+          </label>
+          <fieldset class="field">
+            <legend class="field-label">Your colour</legend>
+            <div class="swatches">
+              <Swatches chosen={color.value} onChoose={(hex) => (color.value = hex)} />
+            </div>
+          </fieldset>
+          <fieldset class="field">
+            <legend class="field-label">Your instrument</legend>
+            <div class="chips">
+              {INSTRUMENTS.map((text) => (
+                <button
+                  type="button"
+                  key={text}
+                  class="button chip"
+                  aria-pressed={instrument.value === text}
+                  disabled={readOnly.value}
+                  onClick={() => (instrument.value = text)}
+                >
+                  <Icon name={instrumentIcon(text)} />
+                  {text}
+                </button>
+              ))}
+              <input
+                type="text"
+                class="text chip-other"
+                dir="auto"
+                aria-label="Another instrument"
+                placeholder="Something else"
+                maxLength={NAME_CHARACTERS}
+                value={other ? instrument.value : ""}
+                disabled={readOnly.value}
+                onInput={(event) => (instrument.value = event.currentTarget.value)}
+              />
+            </div>
+          </fieldset>
+        </>
+      )}
+      <DevicePicker />
+      <p class="headphones">
+        <Icon name="headphones" />
+        <span>
+          <strong>Use headphones.</strong> With loudspeakers the others hear themselves again through your microphone.
+        </span>
+      </p>
+      <div class="dialog-foot">
+        <button type="submit" class="button primary wide">
+          {button}
+        </button>
+      </div>
+    </form>
+  );
+}

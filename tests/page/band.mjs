@@ -1,0 +1,290 @@
+// The words the page's tests are written in: nodes as processes, pages as players, and waiting for what one would see.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createServer } from "node:http";
+import { mkdtempSync, mkdirSync, readFileSync, rmSync, existsSync, openSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+export const web = path.join(root, "node/web");
+const require = createRequire(path.join(web, "package.json"));
+const { chromium } = require("playwright-core");
+export const axeSource = () => readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+export const screenshots = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "page-screenshots");
+mkdirSync(screenshots, { recursive: true });
+
+const BINARY = process.env.BANDMESH_BIN ?? path.join(root, "target/debug/bandmesh");
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const FLAGS =
+  "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage";
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits until `look` gives something true (an exception counts as not yet), and returns it. */
+export async function eventually(what, look, limit_ms = 10_000) {
+  const until = Date.now() + limit_ms;
+  let last;
+  for (;;) {
+    try {
+      last = await look();
+      if (last) return last;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > until) throw new Error(`not within ${limit_ms} ms: ${what} (last: ${last?.message ?? JSON.stringify(last)})`);
+    await pause(50);
+  }
+}
+
+const began = Date.now();
+
+/** A step of the story, said with its time. */
+export function step(words) {
+  console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(6)} s  ${words}`);
+}
+
+// --- nodes ------------------------------------------------------------------------------------------------
+
+const cleanUp = [];
+
+/** A data directory that goes away with the test. */
+export function scratch() {
+  const directory = mkdtempSync(path.join(tmpdir(), "bandmesh-page-"));
+  cleanUp.push(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export class Node {
+  /** A node on loopback that knows `peers`; it plays silence, and its setup is done unless `fresh`. */
+  static async start(name, { peers = [], fresh = false, command = ["up"], args = [] } = {}) {
+    const node = new Node();
+    Object.assign(node, { name, peers, command, args, data: scratch() });
+    await node.launch();
+    cleanUp.push(() => node.child?.kill("SIGKILL"));
+    if (!fresh) await node.api("PUT", "/setup", { name, done: true });
+    return node;
+  }
+
+  async launch() {
+    const dial = this.peers.flatMap((peer) => peer.ready.listen.slice(0, 1).flatMap((address) => ["--peer", address]));
+    const log = openSync(path.join(this.data, "log"), "a");
+    const { BANDMESH_BIN: _, ...environment } = process.env;
+    this.child = spawn(
+      BINARY,
+      [
+        ...this.command,
+        ...["--json", "--headless", "--no-mdns", "--no-link", "--audio", "null", "--session", "test", "--name", this.name],
+        ...["--data-dir", path.join(this.data, "home"), "--http", this.http ? new URL(this.http).host : "127.0.0.1:0"],
+        ...["--listen", this.udp ? `127.0.0.1:${this.udp}` : "127.0.0.1:0", ...dial, ...this.args],
+      ],
+      { stdio: ["pipe", "pipe", log], env: environment },
+    );
+    let said = "";
+    this.child.stdout.on("data", (chunk) => {
+      said += chunk;
+    });
+    this.ready = await eventually(`${this.name} is ready`, () => {
+      assert.equal(this.child.exitCode, null, `${this.name} ended: ${this.log()}`);
+      const line = said.split("\n").find((text) => text.includes('"ready"'));
+      return line && JSON.parse(line);
+    }, 20_000);
+    this.http = this.ready.http.replace(/\/$/, "");
+    this.udp = this.ready.listen[0]?.match(/udp\/(\d+)/)?.[1];
+    this.id = this.ready.peer_id;
+    this.token = readFileSync(this.ready.token_file, "utf8").trim();
+  }
+
+  /** The process dies at once, as in a crash. */
+  async kill() {
+    const { child } = this;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  /** A line typed on its terminal. */
+  type(line) {
+    this.child.stdin.write(`${line}\n`);
+  }
+
+  viewToken() {
+    return readFileSync(path.join(this.data, "home/view-token"), "utf8").trim();
+  }
+
+  log() {
+    return readFileSync(path.join(this.data, "log"), "utf8").slice(-4_000);
+  }
+
+  /** The answer of the API, whatever its status. */
+  async ask(method, address, body, { token = this.token, headers = {} } = {}) {
+    return fetch(`${this.http}/api/v1${address}`, {
+      method,
+      headers: {
+        ...(token ? { authorization: `Bearer ${token}` } : {}),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  }
+
+  async api(method, address, body) {
+    const answer = await this.ask(method, address, body);
+    const text = await answer.text();
+    assert.ok(answer.ok, `${method} ${address}: ${answer.status} ${text}`);
+    return text ? JSON.parse(text) : null;
+  }
+
+  async shared(address) {
+    return this.api("GET", `/project${address}`);
+  }
+
+  async edit(...commands) {
+    return this.api("PATCH", "/project", { commands });
+  }
+
+  async hears(other) {
+    const peers = await this.api("GET", "/peers");
+    return peers.find(({ peer_id }) => peer_id === other.id);
+  }
+}
+
+/** Two or more nodes that hear each other. */
+export async function band(...names) {
+  const nodes = [];
+  for (const name of names) nodes.push(await Node.start(name, { peers: nodes.slice() }));
+  for (const node of nodes) {
+    for (const other of nodes) {
+      if (node !== other) {
+        await eventually(`${node.name} hears ${other.name}`, async () => (await node.hears(other))?.audio?.received > 0, 20_000);
+      }
+    }
+  }
+  step(`${names.join(", ")} hear each other`);
+  return nodes;
+}
+
+// --- pages ------------------------------------------------------------------------------------------------
+
+let browser;
+
+export async function theBrowser(...flags) {
+  if (!browser || flags.length > 0) {
+    assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
+    const own = browser;
+    cleanUp.push(() => own.close());
+  }
+  return browser;
+}
+
+/** What a page asked for elsewhere than at its own node, and what went wrong in it; checked at the end. */
+const strangers = [];
+const errors = [];
+
+/** Opens a node's page as its player would: by the link from the terminal. */
+export async function open(node, { width = 1440, height = 900, scheme = "dark", token = node.token, motion = "no-preference" } = {}) {
+  const context = await (await theBrowser()).newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
+  const page = await context.newPage();
+  page.node = node;
+  page.setDefaultTimeout(10_000);
+  page.on("request", (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (!["data:", "blob:"].includes(protocol) && origin !== node.http) strangers.push(request.url());
+  });
+  page.on("websocket", (socket) => {
+    if (new URL(socket.url()).host !== new URL(node.http).host) strangers.push(socket.url());
+  });
+  page.on("pageerror", (error) => errors.push(`${node.name}'s page: ${error.stack}`));
+  page.on("console", (message) => {
+    const text = message.text();
+    // The browser's own word for an answer that is not 2xx; the tests look at these by themselves.
+    if (message.type() === "error" && !/Failed to load resource|WebSocket connection/.test(text)) errors.push(`${node.name}'s page: ${text}`);
+  });
+  await page.goto(`${node.http}/#token=${token}`);
+  return page;
+}
+
+/** A page with its band on it. */
+export async function openBand(node, options) {
+  const page = await open(node, options);
+  await page.locator(".strip.own").waitFor();
+  return page;
+}
+
+export const strip = (page, node) => page.locator(`.strip[data-peer="${node.id}"]`);
+
+/** Where a fader stands, in its own words. */
+export const words = (fader) => fader.getAttribute("aria-valuetext");
+
+export async function shot(page, name) {
+  await page.screenshot({ path: path.join(screenshots, `${name}.png`) });
+}
+
+/** A little web server of somebody else's. */
+export async function foreignSite(html) {
+  const server = createServer((_, response) => {
+    response.setHeader("content-type", "text/html; charset=utf-8");
+    response.end(html);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  cleanUp.push(() => server.close());
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** CPU seconds used so far by a process. */
+export function cpuSeconds(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** The browser's processes by kind, such as `renderer`. */
+export function browserProcesses() {
+  const found = [];
+  for (const entry of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const line = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
+      const parent = Number(readFileSync(`/proc/${entry}/stat`, "utf8").split(") ")[1].split(" ")[1]);
+      if (!line[0]?.includes("chrom")) continue;
+      found.push({ pid: Number(entry), parent, kind: line.find((part) => part.startsWith("--type="))?.slice(7) ?? "browser" });
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  const mine = new Set([process.pid]);
+  for (let grew = true; grew; ) {
+    grew = false;
+    for (const { pid, parent } of found) {
+      if (mine.has(parent) && !mine.has(pid)) {
+        mine.add(pid);
+        grew = true;
+      }
+    }
+  }
+  return found.filter(({ pid }) => mine.has(pid));
+}
+
+/** Runs a scenario; whatever happens, nothing it started stays behind. */
+export async function play(scenario) {
+  let failure;
+  try {
+    await scenario();
+    assert.deepEqual(strangers, [], "pages ask nobody but their node");
+    assert.deepEqual(errors, [], "no page has an error");
+  } catch (error) {
+    failure = error;
+    for (const context of browser?.contexts() ?? []) {
+      for (const [at, page] of context.pages().entries()) await shot(page, `failed-${page.node?.name ?? "page"}-${at}`).catch(() => {});
+    }
+  }
+  for (const task of cleanUp.reverse()) await Promise.resolve().then(task).catch(() => {});
+  if (failure) {
+    console.error(failure);
+    for (const error of errors) console.error(error);
+    process.exitCode = 1;
+  }
+}

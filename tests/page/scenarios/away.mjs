@@ -1,0 +1,39 @@
+// A bandmate's computer dies and comes back; then my own node does.
+import assert from "node:assert/strict";
+import { band, eventually, openBand, shot, step, strip } from "../band.mjs";
+
+export default async function () {
+  const [alice, bob, carol] = await band("Alice", "Bob", "Carol");
+  const page = await openBand(alice);
+  await strip(page, bob).waitFor();
+  await strip(page, carol).waitFor();
+  const chat = page.getByRole("region", { name: "Chat" });
+
+  await bob.kill();
+  await eventually("Bob's strip says that he is away, or is gone", async () => {
+    const there = strip(page, bob);
+    return (await there.count()) === 0 || /Away|Connecting/.test(await there.innerText());
+  }, 15_000);
+  await eventually("the chat says so", async () => /Bob/.test((await chat.locator(".news").allInnerTexts()).join("\n")), 15_000);
+  assert.ok(await strip(page, carol).isVisible(), "Carol plays on");
+  await shot(page, "bandmate-away-1440-dark");
+  step("Bob is gone, and the page says so");
+
+  await bob.launch();
+  await eventually("Bob is back with his latency", async () => /(Tight|Playable|Loose), [\d.]+ ms/.test(await strip(page, bob).innerText()), 20_000);
+  const lines = (await chat.locator(".news").allInnerTexts()).filter((text) => text.includes("Bob"));
+  assert.equal(new Set(lines).size, lines.length, `each thing is said once: ${lines}`);
+  step("Bob is back");
+
+  await alice.kill();
+  await page.getByText("The node does not answer").waitFor();
+  for (const control of await strip(page, bob).locator("button").all()) assert.ok(await control.isDisabled(), "a dead desk does not pretend");
+  await shot(page, "node-gone-1440-dark");
+  await alice.launch();
+  await eventually("the page is back by itself", async () => (await page.locator(".banner").count()) === 0, 15_000);
+  await page.getByText("The node was restarted").waitFor();
+  await eventually("with the whole band", async () => /Tight|Playable|Loose/.test(await strip(page, carol).innerText()), 20_000);
+  await strip(page, carol).getByRole("button", { name: /^Mute .*only for me/ }).click();
+  await eventually("and it works", async () => (await alice.hears(carol)).muted_by_me === true);
+  step("my own node was restarted; the page came back by itself and said so");
+}

@@ -1,0 +1,177 @@
+// An evening without a mouse: every action by keys, each stop of Tab visible, nothing firing while one types.
+import assert from "node:assert/strict";
+import { band, eventually, openBand, pause, step, strip, words } from "../band.mjs";
+
+export default async function () {
+  const [alice, bob] = await band("Alice", "Bob");
+  const page = await openBand(alice);
+  await strip(page, bob).waitFor();
+  const { keyboard } = page;
+  const transport = () => alice.api("GET", "/transport");
+  const status = () => alice.api("GET", "/status");
+  const peer = () => alice.hears(bob);
+  const shared = () => alice.shared(`/mixer/strip/${bob.id}`);
+  const focused = () => page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.tagName);
+  const rest = () => page.evaluate(() => document.activeElement instanceof HTMLElement && document.activeElement.blur());
+  /** Tab until the control with this name has the focus, checking that one sees where it is. */
+  const tabTo = async (name, most = 90) => {
+    for (let at = 0; at < most; at++) {
+      await keyboard.press("Tab");
+      const seen = await page.evaluate(() => {
+        const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+        return document.activeElement === document.body || (outlineStyle !== "none" && Number.parseFloat(outlineWidth) >= 2);
+      });
+      assert.ok(seen, `the focus is visible on ${await focused()}`);
+      if (name.test((await focused()) ?? "")) return;
+    }
+    throw new Error(`Tab never came to ${name}`);
+  };
+
+  await keyboard.press("Space");
+  await eventually("Space plays", async () => (await transport()).playing);
+  await keyboard.press("Space");
+  await eventually("Space stops", async () => !(await transport()).playing);
+  const tempo = (await transport()).tempo_bpm;
+  await keyboard.press("+");
+  await eventually("+ is faster", async () => (await transport()).tempo_bpm === tempo + 1);
+  await keyboard.press("-");
+  await eventually("- is slower", async () => (await transport()).tempo_bpm === tempo);
+  for (let at = 0; at < 5; at++) {
+    await keyboard.press("t");
+    await pause(400);
+  }
+  await eventually("T taps the tempo", async () => Math.abs((await transport()).tempo_bpm - 150) < 25);
+  await keyboard.press("c");
+  await eventually("C clicks", async () => (await transport()).metronome);
+  await keyboard.press("Home");
+  await eventually("Home goes to bar 1", async () => (await transport()).position_beats < 8);
+  const link = (await status()).link.enabled;
+  await keyboard.press("l");
+  await eventually("L switches Link", async () => (await status()).link.enabled !== link);
+  await keyboard.press("l");
+  await keyboard.press("m");
+  await eventually("M mutes me", async () => (await status()).me.muted);
+  await keyboard.press("m");
+  await eventually("M again", async () => !(await status()).me.muted);
+  step("beat, Link and my own mute by keys");
+
+  await keyboard.press("1");
+  await eventually("1 goes to the first bandmate", async () => /Gain of Bob, only for me/.test(await focused()));
+  await keyboard.press("ArrowUp");
+  await keyboard.press("ArrowUp");
+  await eventually("arrows move the gain", async () => (await peer()).gain_db === 1);
+  await keyboard.press("Delete");
+  await eventually("Delete is 0 dB", async () => (await peer()).gain_db === 0);
+  await keyboard.press("m");
+  await eventually("M on a strip mutes it for me", async () => (await peer()).muted_by_me && !(await status()).me.muted);
+  await keyboard.press("m");
+  await keyboard.press("s");
+  await eventually("S solos for me", async () => (await peer()).soloed_by_me);
+  await keyboard.press("s");
+  await keyboard.press("Shift+M");
+  await eventually("Shift M mutes for everyone", async () => (await shared()).mute);
+  await keyboard.press("Shift+M");
+  await keyboard.press("Shift+S");
+  await eventually("Shift S solos for everyone", async () => (await shared()).solo);
+  await keyboard.press("Shift+S");
+  await tabTo(/^Pan of Bob, only for me/);
+  await keyboard.press("ArrowLeft");
+  await eventually("pan", async () => Math.abs((await peer()).pan + 0.05) < 0.001);
+  await tabTo(/^Gain of Bob, for everyone/);
+  await keyboard.press("PageDown");
+  await eventually("everyone's gain", async () => (await shared()).gain_db === -6);
+  await tabTo(/^Pan of Bob, for everyone/);
+  await keyboard.press("End");
+  await eventually("everyone's pan", async () => (await shared()).pan === 1);
+  assert.equal(await words(strip(page, bob).getByRole("slider", { name: "Pan of Bob, for everyone" })), "100 % right");
+  await keyboard.press("0");
+  await eventually("0 goes to my strip", () => page.evaluate(() => document.activeElement.closest(".own") !== null));
+  await tabTo(/^Gain of my input/);
+  await keyboard.press("ArrowUp");
+  await eventually("my input's gain", async () => (await status()).me.input_gain_db === 0.5);
+  await tabTo(/^Hear myself/);
+  await keyboard.press("Space");
+  await eventually("hear myself", async () => (await status()).me.monitor);
+  await keyboard.press("Enter");
+  await eventually("or not", async () => !(await status()).me.monitor);
+  await tabTo(/^Loudness of everything/);
+  await keyboard.press("ArrowDown");
+  await eventually("master", async () => (await status()).master.gain_db === -0.5);
+  step("every fader, mute and solo by keys");
+
+  await rest();
+  await keyboard.press("/");
+  await eventually("/ goes to the chat", async () => (await focused()) === "Message to the band");
+  const before = await transport();
+  await keyboard.type("m s t c l k b d p h ? + - 1 ,");
+  const after = await transport();
+  assert.deepEqual([after.metronome, after.tempo_bpm, after.playing], [before.metronome, before.tempo_bpm, before.playing], "no shortcut while typing");
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  await keyboard.press("Enter");
+  await eventually("the message is sent", async () => (await alice.shared("/chat")).length === 1);
+  await rest();
+  step("chat by keys, and no shortcut fires in a text field");
+
+  await keyboard.press("k");
+  await tabTo(/^Name of a new track/);
+  await keyboard.type("Piano");
+  await keyboard.press("Enter");
+  await keyboard.type("Organ");
+  await keyboard.press("Enter");
+  const tracks = async () => Object.values(await alice.shared("/tracks")).sort((a, b) => a.order - b.order);
+  await eventually("two tracks", async () => (await tracks()).length === 2);
+  await rest();
+  await tabTo(/^Name of the track/);
+  await keyboard.press("End");
+  await keyboard.type("s");
+  await keyboard.press("Enter");
+  await eventually("renamed", async () => (await tracks())[0].name === "Pianos");
+  await tabTo(/^Move Pianos down/);
+  await keyboard.press("Enter");
+  await eventually("moved", async () => (await tracks())[1].name === "Pianos");
+  await rest();
+  await tabTo(/^Colour of Organ/);
+  await keyboard.press("Enter");
+  await tabTo(/^blue/);
+  await keyboard.press("Enter");
+  await eventually("painted", async () => (await tracks())[0].color === "#4aa3df");
+  await rest();
+  await tabTo(/^Delete Pianos/);
+  await keyboard.press("Enter");
+  await eventually("deleted", async () => (await tracks()).length === 1);
+  await rest();
+  await keyboard.press("Control+z");
+  await eventually("Ctrl Z", async () => (await tracks()).length === 2);
+  await keyboard.press("Control+Shift+z");
+  await eventually("Ctrl Shift Z", async () => (await tracks()).length === 1);
+  step("tracks and undo by keys");
+
+  await rest();
+  await keyboard.press("p");
+  await page.getByRole("region", { name: "Network" }).waitFor();
+  await keyboard.press("d");
+  await page.getByRole("region", { name: "Diagnosis" }).waitFor();
+  await tabTo(/^Save a support bundle/);
+  const [download] = await Promise.all([page.waitForEvent("download"), keyboard.press("Enter")]);
+  assert.equal(download.suggestedFilename(), "bandmesh-support.zip");
+  await rest();
+  await keyboard.press("b");
+  await strip(page, bob).waitFor();
+  await keyboard.press("?");
+  const help = page.getByRole("dialog", { name: "Keys" });
+  await help.waitFor();
+  await keyboard.press("Space");
+  assert.ok(!(await transport()).playing, "a dialog has the keyboard to itself");
+  await keyboard.press("Escape");
+  await help.waitFor({ state: "detached" });
+  await keyboard.press(",");
+  const settings = page.getByRole("dialog", { name: "Settings" });
+  await settings.waitFor();
+  for (let at = 0; at < 40 && !(await page.evaluate(() => document.activeElement.closest("label")?.innerText.startsWith("Period"))); at++) await keyboard.press("Tab");
+  const period = (await alice.api("GET", "/audio")).period_frames;
+  await keyboard.press("ArrowDown");
+  await eventually("another period", async () => (await alice.api("GET", "/audio")).period_frames !== period);
+  await keyboard.press("Escape");
+  await settings.waitFor({ state: "detached" });
+  step("views, help, settings and the support bundle by keys");
+}

@@ -107,6 +107,13 @@ impl Disk {
         self.lock().lies_about_sync = true;
     }
 
+    /// Everything on it is overwritten. For tests that a checker notices.
+    pub fn spoil(&self) {
+        let mut content = self.lock();
+        content.live.fill(0xA5);
+        content.settled.fill(0xA5);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@ use crdt::PeerKey;
 use crate::{
     clock::{HostClock, WorldTime},
     disk::Disk,
+    hostile::Hostile,
     network::{ConnectionId, HostId},
     node::{Node, Sabotage},
     plan::HostPlan,
@@ -24,6 +25,7 @@ pub(crate) struct Host {
     /// The card while its node runs.
     pub(crate) running_card: Option<SoundCard>,
     pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) hostile: Option<Hostile>,
     pub(crate) signing_key: ed25519_dalek::SigningKey,
     pub(crate) peer: PeerKey,
     pub(crate) disk: Disk,
@@ -55,6 +57,7 @@ impl Host {
             card: plan.card,
             running_card: None,
             sabotage: plan.sabotage,
+            hostile: plan.hostile,
             peer: PeerKey(signing_key.verifying_key().to_bytes()),
             signing_key,
             disk: Disk::default(),

@@ -1,7 +1,9 @@
 //! The simulator's command line.
 
 use std::{
-    io::{self, Write as _},
+    fs::File,
+    io::{self, BufReader, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -11,10 +13,9 @@ use sim::{
     emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
     path::PathCommand,
+    replay,
     report::Report,
-    run,
-    scenario::{self, Scenario},
-    swarm,
+    run, scenario, stack, swarm,
 };
 
 /// How often a swarm says how far it is.
@@ -64,14 +65,19 @@ enum Command {
         #[arg(long)]
         jobs: Option<usize>,
     },
+    /// Record what a real path does to packets.
+    #[command(subcommand)]
+    Path(PathCommand),
     /// Put a bad link between real programs.
     Link(Box<LinkArguments>),
     /// Set up routers that translate addresses, in network namespaces.
     #[command(subcommand)]
     Nat(NatCommand),
-    /// Record what a real path does to packets.
-    #[command(subcommand)]
-    Path(PathCommand),
+    /// Run a node's cores again on the trace it wrote with --trace, and compare every decision.
+    Replay {
+        /// The trace.
+        file: PathBuf,
+    },
 }
 
 /// An empty list is one empty value.
@@ -90,13 +96,23 @@ fn main() -> ExitCode {
         Command::Run { scenario, seed, only, shrink, log } => match scenario::find(&scenario) {
             Some(scenario) if shrink => show(&run::play_and_shrink(scenario, seed), json),
             Some(scenario) => show(&run::play(scenario, seed, only.as_deref(), log.then(to_stderr)), json),
+            None if stack::scenario::find(&scenario).is_some() => play_stack(&scenario, seed, log, json),
             None => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
+                let names: Vec<&str> = all_scenarios().map(|(name, _)| name).collect();
                 say_error(&format!("there is no scenario {scenario}; there are {}", names.join(", ")));
                 return ExitCode::from(2);
             }
         },
         Command::Swarm { seeds, first, jobs } => swarm_of(first, seeds, jobs, json),
+        Command::Link(arguments) => return args::link(&arguments, json),
+        Command::Nat(command) => return args::nat(&command, json),
+        Command::Replay { file } => match play_again(&file) {
+            Ok(outcome) => show_replay(&outcome, json),
+            Err(why) => {
+                say_error(&format!("{}: {why}", file.display()));
+                return ExitCode::from(2);
+            }
+        },
         Command::Path(command) => match sim::path::run(&command, json) {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -104,8 +120,6 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
-        Command::Link(arguments) => return args::link(&arguments, json),
-        Command::Nat(command) => return args::nat(&command, json),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -115,9 +129,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Plays one run of the whole stack, in a program of its own: [`sim::stack`] says why.
+fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> io::Result<bool> {
+    let player = std::env::current_exe()?.with_file_name("bandmesh-sim-stack");
+    let flags =
+        [(log, "--log"), (json, "--json")].into_iter().filter_map(|(is_on, flag)| is_on.then_some(flag));
+    let played = std::process::Command::new(&player)
+        .args([scenario, "--seed", &seed.to_string()])
+        .args(flags)
+        .status()
+        .inspect_err(|error| {
+            say_error(&format!("{}: {error}; build it with the simulator", player.display()))
+        })?;
+    Ok(played.success())
+}
+
+/// Names and descriptions: of the cores' scenarios, then of the whole stack's.
+fn all_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cores = scenario::ALL.iter().map(|it| (it.name, it.about));
+    cores.chain(stack::scenario::ALL.iter().map(|it| (it.name, it.about)))
+}
+
 fn list(json: bool) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    for Scenario { name, about, .. } in scenario::ALL {
+    for (name, about) in all_scenarios() {
         if json {
             writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
         } else {
@@ -159,32 +194,48 @@ fn swarm_of(first: u64, seeds: u64, jobs: Option<usize>, json: bool) -> io::Resu
 
 /// Prints a report; says whether it is ok.
 fn show(report: &Report, json: bool) -> io::Result<bool> {
+    report.show(json)?;
+    Ok(report.is_ok())
+}
+
+fn play_again(file: &Path) -> Result<replay::Outcome, replay::ReplayError> {
+    let file = File::open(file).map_err(|error| replay::ReplayError::Read(error.into()))?;
+    replay::replay(BufReader::new(file))
+}
+
+/// Prints what came of a replay; says whether every decision was equal.
+fn show_replay(outcome: &replay::Outcome, json: bool) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     if json {
-        let text = serde_json::to_string(report).map_err(io::Error::other)?;
+        let text = serde_json::to_string(outcome).map_err(io::Error::other)?;
         writeln!(out, "{text}")?;
-    } else {
-        writeln!(
-            out,
-            "{:22} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
-            report.scenario,
-            report.seed,
-            report.nodes,
-            report.virtual_s,
-            report.wall_s,
-            report.log_hash.get(..16).unwrap_or_default(),
-            report.verdict
-        )?;
+        return Ok(outcome.equal);
     }
-    if !report.is_ok() {
-        let detail = report.detail.as_deref().unwrap_or_default();
-        say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
-        if let Some(shrunk) = &report.shrunk {
-            say_error(&format!("shorter: {} ({} tries)", shrunk.replay, shrunk.tries));
-            shrunk.faults.iter().for_each(|fault| say_error(&format!("  fault {fault}")));
-        }
+    let replay::Outcome { name, peer_id, version, seconds, records, ended, .. } = outcome;
+    writeln!(out, "trace of {name} ({peer_id}), bandmesh {version}: {seconds:.3} s, {records} records")?;
+    let incomplete = if outcome.complete { "" } else { "INCOMPLETE, " };
+    writeln!(out, "{incomplete}it ends {ended}")?;
+    for (kind, count) in &outcome.compared {
+        writeln!(out, "  {count:>10}  {}", kind.replace('_', " "))?;
     }
-    Ok(report.is_ok())
+    if outcome.callbacks_left > 0 {
+        writeln!(out, "  {:>10}  callbacks at the end took what the trace has not", outcome.callbacks_left)?;
+    }
+    for warning in &outcome.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let Some(difference) = &outcome.difference else {
+        writeln!(out, "every recorded decision was made again")?;
+        return Ok(true);
+    };
+    let replay::Difference { record, octet, at_s, what, recorded, replayed, context } = difference;
+    writeln!(out, "DIFFERENCE at {at_s:.6} s, record {record} (octet {octet}): {what}")?;
+    writeln!(out, "  recorded  {recorded}\n  replayed  {replayed}")?;
+    writeln!(out, "  before it, of the same core:")?;
+    for line in context {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(false)
 }
 
 fn to_stderr() -> Reader {

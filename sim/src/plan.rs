@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     clock::{HostClock, WorldTime},
+    hostile::Hostile,
     network::{HostId, Site, SiteId, Trace, Weather},
     node::Sabotage,
     sound_card::Card,
@@ -72,8 +73,8 @@ pub struct Bounds {
     pub beat_phase: Duration,
     /// How long after the last disturbance the beat must have settled.
     pub settling: Duration,
-    /// Largest share of clock estimates whose true error is above the stated one. The bound is to hold at
-    /// p95 of one run: a three-sigma error is missed less often, but on a bad line misses come in rows.
+    /// Largest share of clock estimates whose true error is above the stated one. Errors wander slowly, so misses come
+    /// in rows, and one run in a thousand has all of them.
     pub clock_misses: f64,
     /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
     /// buffer's loss target, and its growing and shrinking.
@@ -98,7 +99,7 @@ impl Default for Bounds {
         Self {
             beat_phase: Duration::from_millis(3),
             settling: Duration::from_secs(12),
-            clock_misses: 0.05,
+            clock_misses: 0.01,
             concealed: 0.01,
         }
     }
@@ -121,6 +122,8 @@ pub struct HostPlan {
     pub site: SiteId,
     /// A fault built in by a test.
     pub sabotage: Option<Sabotage>,
+    /// How it breaks the rules on purpose; such a host is not judged.
+    pub hostile: Option<Hostile>,
 }
 
 /// Something that happens at a moment.

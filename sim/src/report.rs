@@ -1,6 +1,6 @@
 //! What a run came to, as one JSON object.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
 use serde::Serialize;
 
@@ -59,6 +59,43 @@ impl Report {
     /// The command that plays this run again.
     pub fn replay(&self) -> String {
         replay(self.scenario, self.seed, self.only.as_deref())
+    }
+
+    /// Prints it on stdout, as a line of text or as JSON; what a checker objected to, and how to see it again, on stderr.
+    ///
+    /// # Errors
+    /// Nobody reads stdout any more.
+    pub fn show(&self, json: bool) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if json {
+            let text = serde_json::to_string(self).map_err(std::io::Error::other)?;
+            writeln!(out, "{text}")?;
+        } else {
+            writeln!(
+                out,
+                "{:22} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
+                self.scenario,
+                self.seed,
+                self.nodes,
+                self.virtual_s,
+                self.wall_s,
+                self.log_hash.get(..16).unwrap_or_default(),
+                self.verdict
+            )?;
+        }
+        if !self.is_ok() {
+            let detail = self.detail.as_deref().unwrap_or_default();
+            let mut err = std::io::stderr().lock();
+            // With stderr gone there is no other place to complain.
+            let _ = writeln!(err, "{}: {detail}\nreplay: {}", self.verdict, self.replay());
+            if let Some(shrunk) = &self.shrunk {
+                let _ = writeln!(err, "shorter: {} ({} tries)", shrunk.replay, shrunk.tries);
+                shrunk.faults.iter().for_each(|fault| {
+                    let _ = writeln!(err, "  fault {fault}");
+                });
+            }
+        }
+        Ok(())
     }
 }
 

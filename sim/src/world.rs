@@ -332,6 +332,9 @@ impl World {
         self.resume(id);
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.node.is_none()) else { return };
         let seed = self.random.bytes();
+        if host.boot > 0 && host.sabotage == Some(Sabotage::SpoilDisk) {
+            host.disk.spoil();
+        }
         let opened = Store::open_backend(host.disk.open());
         let (store, loaded) = match opened {
             Ok(opened) => opened,
@@ -353,6 +356,7 @@ impl World {
             tempo_bpm: host.tempo_bpm,
             card: host.card,
             sabotage: host.sabotage,
+            hostile: host.hostile,
         };
         host.boot += 1;
         host.wake_at = None;
@@ -689,6 +693,9 @@ impl World {
         self.with_node(id, |node, now| node.handle_callback(now));
         self.await_callback(id);
         for (from, playing) in self.playing(id) {
+            if !self.is_honest(id) || !self.is_honest(from) {
+                continue;
+            }
             let position = playing.playout.map_or(i64::MIN, |playout| playout.timestamp_frames);
             self.log.record(self.now, "played", from, id, &position.to_le_bytes());
             let age = self.age(from, position);
@@ -777,6 +784,7 @@ impl World {
                 self.log.record(self.now, "acknowledged", from, 0, address.as_bytes());
                 self.tell(&Fact::Acknowledged { host: from, address: &address });
             }
+            Effect::Forged => self.tell(&Fact::Forged),
             Effect::Warning(text) => self.log.record(self.now, "warning", from, 0, text.as_bytes()),
         }
     }
@@ -800,6 +808,11 @@ impl World {
         }
     }
 
+    /// Whether what the host says is to be believed, and what happens to it is anybody's concern.
+    fn is_honest(&self, id: HostId) -> bool {
+        self.hosts.get(id).is_some_and(|host| host.hostile.is_none())
+    }
+
     fn sample(&mut self) {
         self.ease_doubts();
         let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
@@ -808,14 +821,15 @@ impl World {
     }
 
     fn node_moment(&self, id: HostId) -> Option<NodeMoment> {
-        let host = self.hosts.get(id).filter(|host| host.runs())?;
+        let host = self.hosts.get(id).filter(|host| host.runs() && host.hostile.is_none())?;
         let node = host.node.as_ref()?;
         let local = host.clock.local_at(self.now);
         let register = node.session().beat();
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
             // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            if !other.runs() || self.doubts.contains_key(&(id.min(*of), id.max(*of))) {
+            let doubted = self.doubts.contains_key(&(id.min(*of), id.max(*of)));
+            if !other.runs() || other.hostile.is_some() || doubted {
                 return None;
             }
             let stated = node.clock(local, &other.peer)?;
@@ -830,15 +844,23 @@ impl World {
             beat: register.beat_at(node.session().timebase().session_at(local)),
             tempo_bpm: register.tempo_bpm,
             clocks: clocks.collect(),
+            sounding: node
+                .sounding()
+                .filter_map(|(peer, note)| Some((*self.by_peer.get(peer)?, note)))
+                .filter(|(from, _)| self.is_honest(*from))
+                .collect(),
+            held: node.held().collect(),
         })
     }
 
     fn members(&self, node: &Node) -> Vec<HostId> {
-        node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied()).collect()
+        let members = node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied());
+        members.filter(|host| self.is_honest(*host)).collect()
     }
 
     fn note_queues(&mut self, id: HostId) {
-        let Some(node) = self.hosts.get(id).and_then(|host| host.node.as_ref()) else { return };
+        let honest = self.hosts.get(id).filter(|host| host.hostile.is_none());
+        let Some(node) = honest.and_then(|host| host.node.as_ref()) else { return };
         for (name, most, bound) in node.queues() {
             self.tell(&Fact::Queue { name, most, bound });
         }
@@ -852,7 +874,8 @@ impl World {
         self.tell(&Fact::Queue { name: "frames held back by a cut", most, bound });
         let mut checkers = std::mem::take(&mut self.checkers);
         let running = || {
-            let awake = self.hosts.iter().enumerate().filter(|(_, host)| host.runs());
+            let awake =
+                self.hosts.iter().enumerate().filter(|(_, host)| host.runs() && host.hostile.is_none());
             awake.filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)))
         };
         let nodes: Vec<EndState<'_>> = running()

@@ -6,7 +6,8 @@ use std::process::Command;
 
 /// The reports of a command, without the one figure that is about this machine.
 fn reports(arguments: &[&str]) -> Vec<serde_json::Value> {
-    let output = Command::new(env!("CARGO_BIN_EXE_bandmesh-sim")).args(arguments).arg("--json").output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_bandmesh-sim")).args(arguments).arg("--json").output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     let mut reports: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -105,7 +105,15 @@ mod tests {
                 min_rtt_ns: 2_000,
             };
             let clocks = vec![ClockMoment { of: other, stated, true_offset_ns: 0 }];
-            Some(NodeMoment { members: vec![other], reference: 0, beat, tempo_bpm: 60.0, clocks })
+            Some(NodeMoment {
+                members: vec![other],
+                reference: 0,
+                beat,
+                tempo_bpm: 60.0,
+                clocks,
+                sounding: vec![],
+                held: vec![],
+            })
         };
         Moment {
             calm_for: Duration::from_secs(60),

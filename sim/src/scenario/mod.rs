@@ -184,6 +184,7 @@ fn musician(random: &mut Random, host: HostId) -> HostPlan {
         card: None,
         site: 0,
         sabotage: None,
+        hostile: None,
     }
 }
 

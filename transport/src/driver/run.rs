@@ -103,7 +103,7 @@ fn swarm(
     registry: Registry,
     sockets: Vec<Arc<dyn AsyncUdpSocket>>,
 ) -> Result<Swarm<Behaviour>, StartError> {
-    let quic = QuicConfig::new(&config.keypair, net.endpoint_seed())?;
+    let quic = QuicConfig::new(&config.keypair, net.endpoint_seed(), net.congestion())?;
     let transport = QuicTransport::new(net, quic, registry, sockets)
         .map_err(|source| StartError::Listen { address: config.listen, source })?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))

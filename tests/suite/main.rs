@@ -19,6 +19,7 @@ mod impaired;
 mod jack;
 mod midi;
 mod page;
+mod people;
 mod project;
 mod sessions;
 mod trace;

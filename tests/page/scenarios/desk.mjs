@@ -60,8 +60,8 @@ export default async function () {
 
   // Mute and solo for everyone.
   for (const what of ["Mute", "Solo"]) {
-    const button = strip(left, bob).getByRole("button", { name: new RegExp(`^${what} .*for everyone`) });
-    const echo = strip(right, bob).getByRole("button", { name: new RegExp(`^${what} .*for everyone`) });
+    const button = strip(left, bob).getByRole("button", { name: new RegExp(`^${what} .*, for everyone`) });
+    const echo = strip(right, bob).getByRole("button", { name: new RegExp(`^${what} .*, for everyone`) });
     // From the click to what the page shows, measured inside the page.
     const took = await button.evaluate(
       (element) =>
@@ -99,11 +99,11 @@ export default async function () {
   step("my own mix is mine alone");
 
   // Muted themselves is another sign than muted by me.
-  await right.locator(".strip.own").getByRole("button", { name: "Mute myself" }).click();
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
   await strip(left, bob).getByText("Muted themselves").waitFor();
   assert.equal(await strip(left, bob).locator(".sign").count(), 2, "both signs at once, two different ones");
   await shot(left, "signs-1440-dark");
-  await right.locator(".strip.own").getByRole("button", { name: "Mute myself" }).click();
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
   await eventually("the sign goes", async () => (await strip(left, bob).getByText("Muted themselves").count()) === 0);
   step("muted by me and muted themselves are two signs");
 

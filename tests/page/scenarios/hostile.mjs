@@ -203,7 +203,7 @@ async function wallDisplay() {
   await page.getByText("View only").waitFor();
   await strip(page, bob).waitFor();
   await eventually("it shows latency", async () => /\d ms/.test(await strip(page, bob).innerText()));
-  for (const control of await page.locator(".strip button:not([aria-label=Settings]), .strip input, .strip select, .beat-bar button, .beat-bar input").all()) {
+  for (const control of await page.locator(".strip button:not([aria-label="Settings"]), .strip input, .strip select, .beat-bar button, .beat-bar input").all()) {
     assert.ok(await control.isDisabled(), `${await control.getAttribute("aria-label")} does nothing on a wall display`);
   }
   await page.keyboard.press("Space");

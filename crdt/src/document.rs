@@ -213,9 +213,10 @@ impl Document {
     ) -> Result<(), String> {
         self.doc.set_actor(author.to_actor());
         for (key, value) in edits {
-            // What stands there already is not written again. Automerge would skip it too, but not where others had written at
-            // the same time: it would take their values away, by an operation that no change of ours may hold.
-            if self.registers.get(key).is_some_and(|register| register.value == *value) {
+            // Nothing to say where the value is there already. Where it is there as the winner of a conflict, Automerge
+            // would delete the losers instead of writing, and no member takes a change that deletes.
+            let current = self.doc.get(ROOT, key.as_str()).map_err(|error| error.to_string())?;
+            if matches!(&current, Some((Value::Scalar(now), _)) if **now == *value) {
                 continue;
             }
             self.doc.put(ROOT, key.as_str(), value.clone()).map_err(|error| error.to_string())?;

@@ -25,6 +25,7 @@ use crate::{
     device::monotonic_ns,
     media::IncomingReport,
     project::{EditError, Unavailable},
+    trace::record::{Record, bounded},
 };
 
 /// The control interface's view of a node.
@@ -123,6 +124,7 @@ impl Backend for NodeBackend {
         durable: bool,
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
+            self.record("patch", &commands);
             // What the beat cannot do must not stand in the project either.
             for command in &commands {
                 if let Command::Set { address, value: Value::String(text) } = command
@@ -169,6 +171,7 @@ impl Backend for NodeBackend {
 
     fn set_playback(&self, change: PlaybackChange) -> BoxFuture<'_, Result<Playback, BackendError>> {
         async move {
+            self.record("playback", &change);
             let meter = match &change.time_signature {
                 None => None,
                 Some(text) => Some(beats_per_bar(text).ok_or_else(|| no_time_signature(text))?),
@@ -198,6 +201,7 @@ impl Backend for NodeBackend {
     }
 
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>> {
+        self.record("peer", &(peer_id, &change));
         let unknown = || BackendError::NotFound(format!("no peer {peer_id:?}; GET /api/v1/peers lists them"));
         let result = peer_id.parse::<PeerId>().map_err(|_| unknown()).and_then(|peer| {
             let view = self.0.set_monitor(&peer, |monitor| {
@@ -291,6 +295,14 @@ impl Backend for NodeBackend {
 }
 
 impl NodeBackend {
+    fn record(&self, what: &str, arguments: &dyn std::fmt::Debug) {
+        self.0.recorder.record(|| Record::Api {
+            at_ns: monotonic_ns(),
+            what: what.to_owned(),
+            arguments: bounded(format!("{arguments:?}")),
+        });
+    }
+
     /// What was set in the project is also the beat that is playing now, where it is about the beat.
     pub fn follow_beat(&self, address: &str, value: &Value) {
         match (address, value) {

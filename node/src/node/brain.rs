@@ -31,6 +31,7 @@ use super::{
     history::History,
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
+    recorded::RecordedSession,
     rig::{Rewired, Rig},
 };
 #[cfg(feature = "devices")]
@@ -41,7 +42,11 @@ use crate::{
     device::{DeviceEvent, monotonic_ns},
     media::Media,
     project,
-    session::{LeaveReason, Output, Session, message, notifier::Notifier},
+    session::{LeaveReason, Output, message, notifier::Notifier},
+    trace::{
+        Recorder,
+        record::{Record, Way},
+    },
 };
 
 /// Time between two looks at session timers, clocks and Link.
@@ -76,7 +81,7 @@ pub struct Inner {
     pub session_name: String,
     pub session_id: String,
     pub started: Instant,
-    pub session: Mutex<Session<PeerId>>,
+    pub session: Mutex<RecordedSession>,
     /// Held while the session's decisions are carried out.
     pub pumping: Mutex<()>,
     pub following: Following,
@@ -101,6 +106,7 @@ pub struct Inner {
     pub notifier: Mutex<Notifier<PeerId>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
+    pub recorder: Recorder,
 }
 
 /// A peer as people see it.
@@ -121,11 +127,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Carries out what the project asks of the network, on the project's own thread. A full queue drops a frame, which the
 /// project's digests repair.
-pub fn serve_project(mesh: &Mesh, event: &project::Event) {
+pub fn serve_project(mesh: &Mesh, recorder: &Recorder, event: &project::Event) {
     match event {
         project::Event::Send { peer, bytes } => {
             let Ok(id) = peer.name().parse::<PeerId>() else { return };
-            if let Err(error) = mesh.send(&id, Channel::Project, Bytes::copy_from_slice(bytes)) {
+            let bytes = Bytes::copy_from_slice(bytes);
+            recorder.outgoing(monotonic_ns, &id, Way::Project, &bytes);
+            if let Err(error) = mesh.send(&id, Channel::Project, bytes) {
                 tracing::debug!(peer = %id, %error, "a project frame was not sent");
             }
         }
@@ -149,7 +157,7 @@ impl Inner {
     /// [`Self::pump`] for who already has its turn. One at a time: a Left must not overtake the Joined before it.
     fn carry_out(&self) {
         loop {
-            let Some(output) = lock(&self.session).poll() else { return };
+            let Some(output) = lock(&self.session).poll(|| monotonic_ns() as i64) else { return };
             match output {
                 Output::Send(peer, control) => self.send_control(peer, &control),
                 Output::Joined(peer, hello) => {
@@ -217,7 +225,7 @@ impl Inner {
 
     /// Says Goodbye to everybody.
     pub fn leave(&self) {
-        lock(&self.session).leave();
+        lock(&self.session).leave(monotonic_ns() as i64);
         self.pump();
     }
 
@@ -252,7 +260,7 @@ impl Inner {
     /// Connects media to a new engine.
     pub fn rewire(&self, wiring: Rewired) {
         let _turn = lock(&self.pumping);
-        lock(&self.session).change_stream(wiring.capture.info);
+        lock(&self.session).change_stream(monotonic_ns() as i64, wiring.capture.info);
         self.media.set_capture(wiring.capture);
         if let Some(writer) = wiring.own_instrument {
             self.media.set_local_instrument(writer);
@@ -286,7 +294,9 @@ impl Inner {
     }
 
     fn send_control(&self, peer: PeerId, control: &message::Control) {
-        match self.mesh.send(&peer, Channel::Control, Bytes::from(message::encode(control))) {
+        let bytes = Bytes::from(message::encode(control));
+        self.recorder.outgoing(monotonic_ns, &peer, Way::Control, &bytes);
+        match self.mesh.send(&peer, Channel::Control, bytes) {
             Ok(()) | Err(SendError::NotConnected) => {}
             Err(error) => {
                 // A peer that does not take small messages twice a second is not there any more.
@@ -297,6 +307,7 @@ impl Inner {
     }
 
     fn join(&self, peer: PeerId, hello: &message::Hello) {
+        self.recorder.record(|| Record::Name { peer, name: hello.name.clone() });
         tracing::info!(%peer, name = %hello.name, stream = ?hello.stream, "a member joined");
         let monitor = {
             let mut peers = lock(&self.peers);
@@ -540,7 +551,7 @@ impl Brain {
             MeshEvent::PeerDisconnected { peer, reason } => {
                 tracing::info!(%peer, %reason, "a connection ended");
                 inner.disconnected(&peer, reason.to_string());
-                lock(&inner.session).handle_disconnected(&peer);
+                lock(&inner.session).handle_disconnected(now, &peer);
             }
             MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
                 let handled = lock(&inner.session).handle_frame(now, &peer, &bytes);
@@ -549,6 +560,7 @@ impl Brain {
                 }
             }
             MeshEvent::Message { peer, channel: Channel::Project, bytes } => {
+                inner.recorder.incoming(now.unsigned_abs(), &peer, Way::Project, &bytes, || None);
                 if lock(&inner.session).is_member(&peer)
                     && let Some(key) = PeerKey::from_name(&peer.to_string())
                 {
@@ -669,7 +681,15 @@ impl Brain {
             playing: state.playing,
         };
         let session_now = timebase.session_at(now);
-        for action in self.bridge.tick(session_now, &register, &reading, standing) {
+        let actions = self.bridge.tick(session_now, &register, &reading, standing);
+        inner.recorder.record(|| Record::Link {
+            session_ns: session_now,
+            register,
+            reading,
+            standing,
+            actions: format!("{actions:?}"),
+        });
+        for action in actions {
             tracing::debug!(?action, "Link bridge");
             let host_now = monotonic_ns();
             let done = match action {

@@ -26,7 +26,7 @@ use crate::{
             PeerHistory, Setup, SetupChange, Severity, TestTone,
         },
     },
-    device::{self, AudioChoice, DeviceConfig, SwitchError},
+    device::{self, AudioChoice, DeviceConfig, SwitchError, monotonic_ns},
 };
 
 /// Colours for players who have not chosen one: told apart in dark and light, and by most of the colour-blind
@@ -284,7 +284,7 @@ impl Inner {
     /// Another name, told to everybody.
     fn rename(&self, name: String) {
         lock(&self.name).clone_from(&name);
-        lock(&self.session).rename(name);
+        lock(&self.session).rename(monotonic_ns() as i64, name);
         self.pump();
     }
 

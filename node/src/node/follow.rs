@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use transport::PeerId;
 
 use super::brain::{Inner, lock};
-use crate::session::beat::BeatRegister;
+use crate::{device::monotonic_ns, session::beat::BeatRegister};
 
 /// Rounds of [`Inner::keep_beat`] for which project and register may differ before somebody who changed neither
 /// writes: a second, in which the author's own write arrives.
@@ -135,14 +135,14 @@ impl Inner {
                 self.mix(&peer);
             }
         }
-        lock(&self.session).handle_project_followed(&changed);
+        lock(&self.session).handle_project_followed(monotonic_ns() as i64, &changed);
         self.pump();
     }
 
     /// The project has changed where nothing is followed: what was let go there is over.
     pub fn settle_touches(&self) {
         let changed = std::mem::take(&mut *lock(&self.following.changed));
-        lock(&self.session).handle_project_followed(&changed);
+        lock(&self.session).handle_project_followed(monotonic_ns() as i64, &changed);
         self.pump();
     }
 }

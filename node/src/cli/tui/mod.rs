@@ -113,3 +113,6 @@ fn told_to_end() -> io::Result<Arc<AtomicBool>> {
     })?;
     Ok(told)
 }
+
+#[cfg(test)]
+mod tests;

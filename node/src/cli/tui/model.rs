@@ -52,23 +52,11 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// Another member with what this version knows of it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Shown {
-    pub(super) peer: Peer,
-    /// Whether I solo it; `None`: this node cannot.
-    pub(super) soloed: Option<bool>,
-}
-
 /// The screen's state.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) status: Option<Status>,
-    /// What the node thinks is wrong, and how bad that is.
-    pub(super) diagnosis: Option<(String, String)>,
-    /// Whether I am muted; `None`: this node cannot mute me.
-    pub(super) me_muted: Option<bool>,
-    pub(super) peers: Vec<Shown>,
+    pub(super) peers: Vec<Peer>,
     pub(super) meters: Meters,
     pub(super) playback: Option<Playback>,
     pub(super) lines: VecDeque<Line>,
@@ -145,25 +133,16 @@ impl Model {
         let kind = message.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let data = message.get("data").unwrap_or(&Value::Null);
         match kind.as_str() {
-            "status" => {
-                let text = |value: Option<&Value>| Some(printable(value?.as_str()?));
-                self.diagnosis = text(data.pointer("/diagnosis/sentence")).map(|sentence| {
-                    (sentence, text(data.pointer("/diagnosis/severity")).unwrap_or_default())
-                });
-                self.me_muted = data.pointer("/me/muted").and_then(Value::as_bool);
-                read(data, &mut self.status);
-            }
+            "status" => read(data, &mut self.status),
             "meters" => {
                 if let Ok(meters) = Meters::deserialize(data) {
                     self.meters = meters;
                 }
             }
             "peers" => {
-                let shown = |value: &Value| {
-                    let soloed = value.get("soloed_by_me").and_then(Value::as_bool);
-                    Some(Shown { peer: Peer::deserialize(value).ok()?, soloed })
-                };
-                self.peers = data.as_array().into_iter().flatten().filter_map(shown).collect();
+                if let Ok(peers) = Vec::deserialize(data) {
+                    self.peers = peers;
+                }
             }
             "playback" | "playback_set" => read(data, &mut self.playback),
             "notification" => {
@@ -203,51 +182,43 @@ impl Model {
 
     fn selected_peer(&self) -> Option<usize> {
         let selected = self.selected.as_ref()?;
-        self.peers.iter().position(|shown| shown.peer.peer_id == *selected)
+        self.peers.iter().position(|peer| peer.peer_id == *selected)
     }
 
     fn select(&mut self, row: usize) {
         let row = row.min(self.peers.len());
         let peer = row.checked_sub(1).and_then(|index| self.peers.get(index));
-        self.selected = peer.map(|shown| shown.peer.peer_id.clone());
+        self.selected = peer.map(|peer| peer.peer_id.clone());
     }
 
     fn mute(&mut self) -> Vec<Request> {
-        match self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
-            Some(shown) => {
-                shown.peer.muted_by_me = !shown.peer.muted_by_me;
-                vec![put_peer(&shown.peer.peer_id, json!({"muted_by_me": shown.peer.muted_by_me}))]
-            }
-            None => match self.me_muted {
-                Some(muted) => {
-                    self.me_muted = Some(!muted);
-                    vec![Request::Put { route: "/me".into(), body: json!({"muted": !muted}) }]
-                }
-                None => self.cannot("this node cannot mute you; select another player with the arrow keys"),
-            },
+        if let Some(peer) = self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
+            peer.muted_by_me = !peer.muted_by_me;
+            return vec![put_peer(&peer.peer_id, json!({"muted_by_me": peer.muted_by_me}))];
         }
+        let Some(status) = &mut self.status else { return Vec::new() };
+        status.me.muted = !status.me.muted;
+        vec![Request::Put { route: "/me".into(), body: json!({"muted": status.me.muted}) }]
     }
 
     fn solo(&mut self) -> Vec<Request> {
-        match self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
-            Some(Shown { peer, soloed: Some(soloed) }) => {
-                *soloed = !*soloed;
-                vec![put_peer(&peer.peer_id, json!({"soloed_by_me": *soloed}))]
-            }
-            Some(_) => self.cannot("this node cannot solo a player for you alone"),
-            None => self.cannot("select another player with the arrow keys to solo them"),
-        }
+        let Some(peer) = self.selected_peer().and_then(|index| self.peers.get_mut(index)) else {
+            return self.cannot("select another player with the arrow keys to solo them");
+        };
+        peer.soloed_by_me = !peer.soloed_by_me;
+        vec![put_peer(&peer.peer_id, json!({"soloed_by_me": peer.soloed_by_me}))]
     }
 
     fn gain(&mut self, step_db: f32) -> Vec<Request> {
-        match self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
-            Some(shown) => {
-                // Shown at once, so that five quick presses are five steps.
-                shown.peer.gain_db = (shown.peer.gain_db.round() + step_db).clamp(-60.0, 12.0);
-                vec![put_peer(&shown.peer.peer_id, json!({"gain_db": shown.peer.gain_db}))]
-            }
-            None => self.cannot("select another player with the arrow keys to change how loud you hear them"),
+        // Shown at once, so that five quick presses are five steps.
+        if let Some(peer) = self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
+            peer.gain_db = (peer.gain_db.round() + step_db).clamp(-60.0, 12.0);
+            return vec![put_peer(&peer.peer_id, json!({"gain_db": peer.gain_db}))];
         }
+        let Some(status) = &mut self.status else { return Vec::new() };
+        let gain_db = (status.me.input_gain_db.round() + step_db).clamp(-60.0, 12.0);
+        status.me.input_gain_db = gain_db;
+        vec![Request::Put { route: "/me".into(), body: json!({"input_gain_db": gain_db}) }]
     }
 
     fn tempo(&mut self, step_bpm: f64) -> Vec<Request> {

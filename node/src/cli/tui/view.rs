@@ -6,10 +6,10 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table};
 
-use super::model::{Model, Shown};
+use super::model::Model;
 use crate::cli::peers::in_words;
 use crate::cli::printable;
-use crate::control::types::{Path, PeerState, SILENCE_DB, Severity};
+use crate::control::types::{Path, Peer, PeerState, SILENCE_DB, Severity};
 
 /// A meter's characters, from [`METER_FLOOR_DB`] to full scale.
 const METER_CHARS: usize = 18;
@@ -83,13 +83,13 @@ fn draw_members(model: &Model, frame: &mut Frame, area: Rect) {
     let head = Row::new(["", "NAME", "LEVEL", "GAIN", "LATENCY", "PATH", ""]).dim();
     let selected = model.selected_row();
     let my_level = model.meters.input.iter().map(|level| level.peak_db).fold(SILENCE_DB, f32::max);
-    let me =
-        model.status.as_ref().map_or("me".to_owned(), |status| format!("{} (me)", printable(&status.name)));
-    let muted = if model.me_muted == Some(true) { "muted by me" } else { "" };
-    let mut rows =
-        vec![row(selected == 0, me, meter(my_level), String::new(), String::new(), "", muted.to_owned())];
+    let me = model.status.as_ref().map_or("me".to_owned(), |status| printable(&status.name));
+    let (gain, sign) = model.status.as_ref().map_or((String::new(), "you"), |status| {
+        (format!("{:+.0} dB", status.me.input_gain_db), if status.me.muted { "you, muted" } else { "you" })
+    });
+    let mut rows = vec![row(selected == 0, me, meter(my_level), gain, String::new(), "", sign.to_owned())];
     rows.extend(
-        model.peers.iter().enumerate().map(|(index, shown)| member(model, selected == index + 1, shown)),
+        model.peers.iter().enumerate().map(|(index, peer)| member(model, selected == index + 1, peer)),
     );
     let visible = usize::from(area.height.saturating_sub(1)).max(1);
     // The selected one is always in the picture.
@@ -97,18 +97,17 @@ fn draw_members(model: &Model, frame: &mut Frame, area: Rect) {
     let rows = rows.into_iter().skip(skipped);
     let widths = [
         Constraint::Length(1),
-        Constraint::Fill(2),
+        Constraint::Fill(1),
         Constraint::Length(METER_CHARS as u16),
         Constraint::Length(7),
         Constraint::Length(16),
         Constraint::Length(9),
-        Constraint::Fill(1),
+        Constraint::Fill(2),
     ];
     frame.render_widget(Table::new(rows, widths).header(head), area);
 }
 
-fn member(model: &Model, selected: bool, shown: &Shown) -> Row<'static> {
-    let peer = &shown.peer;
+fn member(model: &Model, selected: bool, peer: &Peer) -> Row<'static> {
     let level = model.meters.peers.iter().find(|level| level.peer_id == peer.peer_id);
     let level = level.map_or(SILENCE_DB, |level| level.peak_db);
     let latency = peer.audio.as_ref().and_then(|audio| audio.one_way_ms).map(in_words);
@@ -123,7 +122,7 @@ fn member(model: &Model, selected: bool, shown: &Shown) -> Row<'static> {
         (peer.state == PeerState::Connecting, "connecting"),
         (peer.state == PeerState::Away, "away"),
         (peer.muted_by_me, "muted by me"),
-        (shown.soloed == Some(true), "solo"),
+        (peer.soloed_by_me, "solo"),
         (peer.muted_themselves, "muted themselves"),
         (peer.hears_me == Some(false), "does not hear you"),
     ];
@@ -197,16 +196,19 @@ fn trouble_line(model: &Model) -> Line<'static> {
     if let Some(lost) = &model.lost {
         return Line::from(lost.clone()).fg(Color::Red);
     }
-    if let Some((sentence, severity)) = &model.diagnosis {
-        let color = match severity.as_str() {
-            "bad" => Color::Red,
-            "notice" => Color::Yellow,
-            _ => Color::Green,
-        };
-        return Line::from(sentence.clone()).fg(color);
+    let Some(status) = &model.status else { return Line::default() };
+    let color = match status.diagnosis.severity {
+        Severity::Bad => Color::Red,
+        Severity::Notice => Color::Yellow,
+        Severity::Good => Color::Green,
+    };
+    // The diagnosis names what hurts now; a warning is shown while there is nothing worse.
+    match status.warnings.last() {
+        Some(warning) if status.diagnosis.severity != Severity::Bad => {
+            Line::from(printable(warning)).fg(Color::Yellow)
+        }
+        _ => Line::from(printable(&status.diagnosis.sentence)).fg(color),
     }
-    let warning = model.status.as_ref().and_then(|status| status.warnings.last());
-    warning.map_or(Line::default(), |warning| Line::from(printable(warning)).fg(Color::Yellow))
 }
 
 fn draw_log(model: &Model, frame: &mut Frame, area: Rect) {

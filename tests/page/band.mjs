@@ -189,8 +189,7 @@ const errors = [];
 
 /** Opens a node's page as its player would: by the link from the terminal. */
 export async function open(node, { width = 1440, height = 900, scheme = "dark", token = node.token, motion = "no-preference" } = {}) {
-  const context = await (await theBrowser()).newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
-  if (process.env.BANDMESH_PAGE) await withPageFrom(context, process.env.BANDMESH_PAGE);
+  const context = await profile({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
   const page = await context.newPage();
   page.node = node;
   page.setDefaultTimeout(30_000);
@@ -209,6 +208,13 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   });
   await page.goto(`${node.http}/#token=${token}`);
   return page;
+}
+
+/** A browser profile of its own, without history. */
+export async function profile(options = {}) {
+  const context = await (await theBrowser()).newContext(options);
+  if (process.env.BANDMESH_PAGE) await withPageFrom(context, process.env.BANDMESH_PAGE);
+  return context;
 }
 
 /** For work on the page: its script and style from a directory, such as node/web/dist, instead of the program. */
@@ -260,10 +266,11 @@ export function browserProcesses() {
   const found = [];
   for (const entry of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
     try {
-      const line = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
+      const line = readFileSync(`/proc/${entry}/cmdline`, "utf8");
       const parent = Number(readFileSync(`/proc/${entry}/stat`, "utf8").split(") ")[1].split(" ")[1]);
-      if (!line[0]?.includes("chrom")) continue;
-      found.push({ pid: Number(entry), parent, kind: line.find((part) => part.startsWith("--type="))?.slice(7) ?? "browser" });
+      if (!line.includes("chrom")) continue;
+      // Chromium's children write their arguments with spaces between.
+      found.push({ pid: Number(entry), parent, kind: line.match(/--type=([\w-]+)/)?.[1] ?? "browser" });
     } catch {
       // It ended while we looked.
     }

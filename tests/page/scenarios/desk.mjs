@@ -1,6 +1,6 @@
 // Two people at two nodes with their hands on one desk.
 import assert from "node:assert/strict";
-import { band, eventually, openBand, pause, shot, step, strip, words } from "../band.mjs";
+import { band, eventually, openBand, pause, profile, shot, step, strip, words } from "../band.mjs";
 
 const gainFor = (page, node, whom) =>
   strip(page, node).getByRole("slider", { name: new RegExp(`^Gain of .*${whom}$`) });
@@ -108,7 +108,7 @@ export default async function () {
   step("muted by me and muted themselves are two signs");
 
   // The third sign comes when a bandmate's node reports that nothing of mine arrives: here, said by hand.
-  const context = await right.context().browser().newContext();
+  const context = await profile();
   const third = await context.newPage();
   await third.routeWebSocket(/\/api\/v1\/ws/, (socket) => {
     const server = socket.connectToServer();

@@ -214,7 +214,12 @@ impl Document {
     ) -> Result<(), String> {
         self.doc.set_actor(author.to_actor());
         for (key, value) in edits {
-            // Automerge skips a value that is there already; a conflict, though, ends by being written over.
+            // Nothing to say where the value is there already. Where it is there as the winner of a conflict, Automerge
+            // would delete the losers instead of writing, and no member takes a change that deletes.
+            let current = self.doc.get(ROOT, key.as_str()).map_err(|error| error.to_string())?;
+            if matches!(&current, Some((Value::Scalar(now), _)) if **now == *value) {
+                continue;
+            }
             self.doc.put(ROOT, key.as_str(), value.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())

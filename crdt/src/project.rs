@@ -30,7 +30,10 @@ use crate::vetting::{SignedChange, Vetted};
 mod edit;
 mod exchange;
 mod place;
+mod undo;
 mod view;
+
+pub use undo::{MAX_STEPS as MAX_UNDO_STEPS, UndoError, UndoLeft, Undone};
 
 /// Most messages that wait for [`Project::poll`]; more are dropped, and the next digest finds what was missed.
 const MAX_QUEUED_SENDS: usize = 1_024;
@@ -109,6 +112,7 @@ pub struct Project {
     outputs: VecDeque<Output>,
     queued_sends: usize,
     clock: SteadyClock,
+    history: undo::History,
 }
 
 /// How much of a document is written singly.
@@ -165,6 +169,7 @@ impl Project {
             outputs: VecDeque::new(),
             queued_sends: 0,
             clock: SteadyClock::default(),
+            history: undo::History::default(),
         };
         project.load(stored);
         project.fresh_author();
@@ -197,14 +202,23 @@ impl Project {
     /// Nothing was applied; the error's text says what would be accepted.
     pub fn command(&mut self, now_ms: u64, commands: &[Command]) -> Result<Receipt, CommandError> {
         self.clock.steady(now_ms);
-        if let Some((reason, _)) = &self.store_failure {
-            return Err(CommandError::NotSaving { reason: reason.clone() });
-        }
-        if self.unsaved.len() >= MAX_UNSAVED_BATCHES {
-            return Err(CommandError::NotSaving { reason: "the disk does not keep up".into() });
-        }
+        self.check_saving()?;
         let (edits, results) = self.plan(now_ms, commands)?;
         let batch = self.write(now_ms, &edits)?;
+        Ok(Receipt { results, batch })
+    }
+
+    /// As [`Project::command`], for what a person did: [`Project::undo`] can take it back as one.
+    ///
+    /// # Errors
+    /// As [`Project::command`].
+    pub fn gesture(&mut self, now_ms: u64, commands: &[Command]) -> Result<Receipt, CommandError> {
+        let now = self.clock.steady(now_ms);
+        self.check_saving()?;
+        let (edits, results) = self.plan(now_ms, commands)?;
+        let (before, label) = self.before(&edits, commands);
+        let batch = self.write(now_ms, &edits)?;
+        self.remember(now, before, label);
         Ok(Receipt { results, batch })
     }
 
@@ -347,6 +361,16 @@ impl Project {
     }
 
     // --- Writing --------------------------------------------------------------------------------------------
+
+    fn check_saving(&self) -> Result<(), CommandError> {
+        if let Some((reason, _)) = &self.store_failure {
+            return Err(CommandError::NotSaving { reason: reason.clone() });
+        }
+        if self.unsaved.len() >= MAX_UNSAVED_BATCHES {
+            return Err(CommandError::NotSaving { reason: "the disk does not keep up".into() });
+        }
+        Ok(())
+    }
 
     /// Writes values into documents, all or none, and hands the changes to the disk.
     fn write(&mut self, now_ms: u64, edits: &Edits) -> Result<Option<BatchId>, CommandError> {

@@ -7,6 +7,7 @@ use crdt::PeerKey;
 use crate::{
     clock::{HostClock, WorldTime},
     disk::Disk,
+    hostile::Hostile,
     network::{ConnectionId, HostId},
     node::{Node, Sabotage},
     plan::HostPlan,
@@ -24,6 +25,7 @@ pub(crate) struct Host {
     /// The card while its node runs.
     pub(crate) running_card: Option<SoundCard>,
     pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) hostile: Option<Hostile>,
     pub(crate) signing_key: ed25519_dalek::SigningKey,
     pub(crate) peer: PeerKey,
     pub(crate) disk: Disk,
@@ -42,8 +44,6 @@ pub(crate) struct Host {
     pub(crate) asleep: Option<WorldTime>,
     /// Connections whose end it will notice when it wakes up.
     pub(crate) missed: Vec<(HostId, ConnectionId)>,
-    /// When its clock last jumped.
-    pub(crate) stepped_at: Option<WorldTime>,
 }
 
 impl Host {
@@ -57,6 +57,7 @@ impl Host {
             card: plan.card,
             running_card: None,
             sabotage: plan.sabotage,
+            hostile: plan.hostile,
             peer: PeerKey(signing_key.verifying_key().to_bytes()),
             signing_key,
             disk: Disk::default(),
@@ -68,7 +69,6 @@ impl Host {
             banned: BTreeMap::new(),
             asleep: None,
             missed: vec![],
-            stepped_at: None,
         }
     }
 
@@ -78,9 +78,8 @@ impl Host {
     }
 
     /// The clock jumps by so much, ns.
-    pub(crate) fn step_clock(&mut self, now: WorldTime, by_ns: i64) {
+    pub(crate) fn step_clock(&mut self, by_ns: i64) {
         self.clock.offset_ns = self.clock.offset_ns.saturating_add(by_ns);
-        self.stepped_at = Some(now);
     }
 
     /// Whether its node runs and is awake.

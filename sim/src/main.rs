@@ -2,25 +2,24 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Write as _},
+    io::{self, BufReader, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
-    },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
 use sim::{
     emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
+    path::PathCommand,
     replay,
     report::Report,
-    scenario::{self, Scenario},
-    stack, world,
+    run, scenario, stack, swarm,
 };
+
+/// How often a swarm says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Plays Bandmesh's own cores in a virtual world, replayed from a seed and judged by checkers.
 #[derive(Parser)]
@@ -44,11 +43,17 @@ enum Command {
         /// The seed that everything random is drawn from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// With these of its faults only, by their numbers from 1: `3,7`; none: `--only=`.
+        #[arg(long, value_delimiter = ',', num_args = 0.., require_equals = true, value_parser = fault_number)]
+        only: Option<Vec<usize>>,
+        /// If it fails, look for the fewest faults that fail alike.
+        #[arg(long, conflicts_with_all = ["only", "log"])]
+        shrink: bool,
         /// Write every event to stderr.
         #[arg(long)]
         log: bool,
     },
-    /// Play many seeds, each with the scenario it draws.
+    /// Play many seeds, each with the scenario it draws; what fails is made short.
     Swarm {
         /// How many seeds.
         #[arg(long)]
@@ -56,7 +61,13 @@ enum Command {
         /// The first of them.
         #[arg(long, default_value_t = 1)]
         first: u64,
+        /// How many at a time; as many as there are processors if not given.
+        #[arg(long)]
+        jobs: Option<usize>,
     },
+    /// Record what a real path does to packets.
+    #[command(subcommand)]
+    Path(PathCommand),
     /// Put a bad link between real programs.
     Link(Box<LinkArguments>),
     /// Set up routers that translate addresses, in network namespaces.
@@ -69,12 +80,22 @@ enum Command {
     },
 }
 
+/// An empty list is one empty value.
+fn fault_number(text: &str) -> Result<usize, String> {
+    if text.is_empty() {
+        Ok(0)
+    } else {
+        text.parse().map_err(|_| format!("{text:?} is no number of a fault"))
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments { command, json } = Arguments::parse();
     let done = match command {
         Command::List => list(json),
-        Command::Run { scenario, seed, log } => match scenario::find(&scenario) {
-            Some(scenario) => show(&play(scenario, seed, log.then(to_stderr)), json),
+        Command::Run { scenario, seed, only, shrink, log } => match scenario::find(&scenario) {
+            Some(scenario) if shrink => show(&run::play_and_shrink(scenario, seed), json),
+            Some(scenario) => show(&run::play(scenario, seed, only.as_deref(), log.then(to_stderr)), json),
             None if stack::scenario::find(&scenario).is_some() => play_stack(&scenario, seed, log, json),
             None => {
                 let names: Vec<&str> = all_scenarios().map(|(name, _)| name).collect();
@@ -82,7 +103,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
-        Command::Swarm { seeds, first } => swarm(first, seeds, json),
+        Command::Swarm { seeds, first, jobs } => swarm_of(first, seeds, jobs, json),
         Command::Link(arguments) => return args::link(&arguments, json),
         Command::Nat(command) => return args::nat(&command, json),
         Command::Replay { file } => match play_again(&file) {
@@ -90,6 +111,13 @@ fn main() -> ExitCode {
             Err(why) => {
                 say_error(&format!("{}: {why}", file.display()));
                 return ExitCode::from(2);
+            }
+        },
+        Command::Path(command) => match sim::path::run(&command, json) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                say_error(&error.to_string());
+                return ExitCode::FAILURE;
             }
         },
     };
@@ -101,15 +129,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one run and times it.
-fn play(scenario: &Scenario, seed: u64, reader: Option<Reader>) -> Report {
-    let begun = Instant::now();
-    let report = world::run(scenario.draw(seed), seed, reader);
-    Report { wall_s: begun.elapsed().as_secs_f64(), ..report }
-}
-
 /// Plays one run of the whole stack, in a program of its own: [`sim::stack`] says why.
-fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> std::io::Result<bool> {
+fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> io::Result<bool> {
     let player = std::env::current_exe()?.with_file_name("bandmesh-sim-stack");
     let flags =
         [(log, "--log"), (json, "--json")].into_iter().filter_map(|(is_on, flag)| is_on.then_some(flag));
@@ -129,8 +150,8 @@ fn all_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
     cores.chain(stack::scenario::ALL.iter().map(|it| (it.name, it.about)))
 }
 
-fn list(json: bool) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
+fn list(json: bool) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
     for (name, about) in all_scenarios() {
         if json {
             writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
@@ -141,47 +162,38 @@ fn list(json: bool) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// Plays the seeds on all processors; a report comes out when its run is done.
-fn swarm(first: u64, seeds: u64, json: bool) -> std::io::Result<bool> {
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (reports, finished) = mpsc::sync_channel(workers);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (reports, next, stop) = (reports.clone(), &next, &stop);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= seeds {
-                        return;
-                    }
-                    let seed = first.wrapping_add(index);
-                    if reports.send(play(scenario::of_seed(seed), seed, None)).is_err() {
-                        return;
-                    }
-                }
-            });
+/// Plays the seeds, as many at a time as there are `jobs`; reports come out in order of their seeds.
+fn swarm_of(first: u64, seeds: u64, jobs: Option<usize>, json: bool) -> io::Result<bool> {
+    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (mut done, mut failed) = (0u64, vec![]);
+    let play = |index: u64| {
+        let seed = first.wrapping_add(index);
+        run::play_and_shrink(scenario::of_seed(seed), seed)
+    };
+    swarm::in_order(seeds, jobs, play, |report| {
+        done += 1;
+        if !report.is_ok() {
+            failed.push(report.seed);
         }
-        drop(reports);
-        let mut failed = 0;
-        let shown = finished.iter().try_for_each(|report: Report| {
-            failed += u64::from(!report.is_ok());
-            show(&report, json).map(|_| ())
-        });
-        stop.store(true, Ordering::Relaxed);
-        // Workers that wait to send see that nobody listens.
-        drop(finished);
-        shown?;
-        if !json {
-            writeln!(std::io::stdout().lock(), "{} of {seeds} runs ok", seeds - failed)?;
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let per_second = done as f64 / begun.elapsed().as_secs_f64();
+            say_error(&format!("{done} of {seeds} runs, {} failed, {per_second:.1}/s", failed.len()));
         }
-        Ok(failed == 0)
-    })
+        show(&report, json).map(|_| ())
+    })?;
+    say_error(&format!(
+        "{} of {seeds} runs ok, {:.1} s{}",
+        seeds - failed.len() as u64,
+        begun.elapsed().as_secs_f64(),
+        if failed.is_empty() { String::new() } else { format!("; failed: {failed:?}") }
+    ));
+    Ok(failed.is_empty())
 }
 
 /// Prints a report; says whether it is ok.
-fn show(report: &Report, json: bool) -> std::io::Result<bool> {
+fn show(report: &Report, json: bool) -> io::Result<bool> {
     report.show(json)?;
     Ok(report.is_ok())
 }
@@ -192,10 +204,10 @@ fn play_again(file: &Path) -> Result<replay::Outcome, replay::ReplayError> {
 }
 
 /// Prints what came of a replay; says whether every decision was equal.
-fn show_replay(outcome: &replay::Outcome, json: bool) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
+fn show_replay(outcome: &replay::Outcome, json: bool) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
     if json {
-        let text = serde_json::to_string(outcome).map_err(std::io::Error::other)?;
+        let text = serde_json::to_string(outcome).map_err(io::Error::other)?;
         writeln!(out, "{text}")?;
         return Ok(outcome.equal);
     }
@@ -232,5 +244,5 @@ fn to_stderr() -> Reader {
 
 fn say_error(text: &str) {
     // With stderr gone there is no other place to complain.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

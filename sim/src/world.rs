@@ -123,6 +123,8 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     log: Log,
     disturbed_at: WorldTime,
+    /// Pairs of hosts of which a clock has jumped, with the time they still need together to find out.
+    doubts: BTreeMap<(HostId, HostId), Duration>,
     objection: Option<(&'static str, String)>,
 }
 
@@ -165,6 +167,7 @@ impl World {
             network,
             log: Log::new(reader),
             disturbed_at: WorldTime(0),
+            doubts: BTreeMap::new(),
             objection: None,
             timeline: plan.timeline(),
             plan,
@@ -231,6 +234,8 @@ impl World {
             nodes: self.hosts.len(),
             verdict,
             detail,
+            only: None,
+            shrunk: None,
             events: self.log.events(),
             log_hash: self.log.hash(),
             figures,
@@ -327,6 +332,9 @@ impl World {
         self.resume(id);
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.node.is_none()) else { return };
         let seed = self.random.bytes();
+        if host.boot > 0 && host.sabotage == Some(Sabotage::SpoilDisk) {
+            host.disk.spoil();
+        }
         let opened = Store::open_backend(host.disk.open());
         let (store, loaded) = match opened {
             Ok(opened) => opened,
@@ -348,6 +356,7 @@ impl World {
             tempo_bpm: host.tempo_bpm,
             card: host.card,
             sabotage: host.sabotage,
+            hostile: host.hostile,
         };
         host.boot += 1;
         host.wake_at = None;
@@ -449,12 +458,13 @@ impl World {
         let Some(since) = host.asleep else { return };
         let lost_ns = host.clock.local_at(since) - host.clock.local_at(now);
         host.asleep = None;
-        host.step_clock(now, lost_ns);
+        host.step_clock(lost_ns);
         let missed = std::mem::take(&mut host.missed);
         let boot = host.boot;
         if let Some(card) = &mut host.running_card {
             card.stall(now.since(since));
         }
+        self.doubt_clock(id);
         self.network.sleep(now, id, false);
         self.release();
         for (peer, connection) in missed {
@@ -469,13 +479,36 @@ impl World {
     }
 
     fn step_clock(&mut self, id: HostId, by: Duration) {
-        let now = self.now;
         let Some(host) = self.hosts.get_mut(id) else { return };
-        host.step_clock(now, i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+        host.step_clock(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
         host.wake_at = None;
         if host.runs() {
             self.after(id);
         }
+        self.doubt_clock(id);
+    }
+
+    /// What others state of this host's clock is no longer true, and they need a moment to notice.
+    fn doubt_clock(&mut self, id: HostId) {
+        for other in (0..self.hosts.len()).filter(|other| *other != id) {
+            self.doubts.insert((id.min(other), id.max(other)), CLOCK_RECOVERY);
+        }
+    }
+
+    /// Pairs that could exchange packets since the last look have come closer to the truth.
+    fn ease_doubts(&mut self) {
+        let (network, hosts) = (&self.network, &self.hosts);
+        let knows = |host: HostId, peer: HostId, connection: ConnectionId| {
+            let host = hosts.get(host).filter(|host| host.runs());
+            host.is_some_and(|host| host.connections.get(&peer) == Some(&connection))
+        };
+        self.doubts.retain(|(a, b), left| {
+            let connection = network.connection(*a, *b).filter(|it| network.silent_since(*it).is_none());
+            if connection.is_some_and(|it| knows(*a, *b, it) && knows(*b, *a, it)) {
+                *left = left.saturating_sub(SAMPLE);
+            }
+            !left.is_zero()
+        });
     }
 
     fn stall_card(&mut self, id: HostId, length: Duration) {
@@ -660,6 +693,9 @@ impl World {
         self.with_node(id, |node, now| node.handle_callback(now));
         self.await_callback(id);
         for (from, playing) in self.playing(id) {
+            if !self.is_honest(id) || !self.is_honest(from) {
+                continue;
+            }
             let position = playing.playout.map_or(i64::MIN, |playout| playout.timestamp_frames);
             self.log.record(self.now, "played", from, id, &position.to_le_bytes());
             let age = self.age(from, position);
@@ -748,6 +784,7 @@ impl World {
                 self.log.record(self.now, "acknowledged", from, 0, address.as_bytes());
                 self.tell(&Fact::Acknowledged { host: from, address: &address });
             }
+            Effect::Forged => self.tell(&Fact::Forged),
             Effect::Warning(text) => self.log.record(self.now, "warning", from, 0, text.as_bytes()),
         }
     }
@@ -771,44 +808,59 @@ impl World {
         }
     }
 
+    /// Whether what the host says is to be believed, and what happens to it is anybody's concern.
+    fn is_honest(&self, id: HostId) -> bool {
+        self.hosts.get(id).is_some_and(|host| host.hostile.is_none())
+    }
+
     fn sample(&mut self) {
+        self.ease_doubts();
         let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
         let moment = Moment { at: self.now, calm_for: self.now.since(self.disturbed_at), nodes };
         self.tell(&Fact::Moment(&moment));
     }
 
     fn node_moment(&self, id: HostId) -> Option<NodeMoment> {
-        let host = self.hosts.get(id).filter(|host| host.runs())?;
+        let host = self.hosts.get(id).filter(|host| host.runs() && host.hostile.is_none())?;
         let node = host.node.as_ref()?;
         let local = host.clock.local_at(self.now);
         let register = node.session().beat();
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
             // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            if !other.runs() || self.just_stepped(host) || self.just_stepped(other) {
+            let doubtful = self.doubts.contains_key(&(id.min(*of), id.max(*of)));
+            if !other.runs() || other.hostile.is_some() || doubtful {
                 return None;
             }
             let stated = node.clock(local, &other.peer)?;
             Some(ClockMoment { of: *of, stated, true_offset_ns: other.clock.local_at(self.now) - local })
         });
+        let members = self.members(node);
+        let key = |id: &HostId| self.peer_key(*id);
+        let reference = members.iter().copied().chain([id]).min_by_key(key).unwrap_or(id);
         Some(NodeMoment {
-            members: self.members(node),
+            members,
+            reference,
             beat: register.beat_at(node.session().timebase().session_at(local)),
             tempo_bpm: register.tempo_bpm,
             clocks: clocks.collect(),
+            sounding: node
+                .sounding()
+                .filter_map(|(peer, note)| Some((*self.by_peer.get(peer)?, note)))
+                .filter(|(from, _)| self.is_honest(*from))
+                .collect(),
+            held: node.held().collect(),
         })
     }
 
-    fn just_stepped(&self, host: &Host) -> bool {
-        host.stepped_at.is_some_and(|at| self.now.since(at) < CLOCK_RECOVERY)
-    }
-
     fn members(&self, node: &Node) -> Vec<HostId> {
-        node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied()).collect()
+        let members = node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied());
+        members.filter(|host| self.is_honest(*host)).collect()
     }
 
     fn note_queues(&mut self, id: HostId) {
-        let Some(node) = self.hosts.get(id).and_then(|host| host.node.as_ref()) else { return };
+        let honest = self.hosts.get(id).filter(|host| host.hostile.is_none());
+        let Some(node) = honest.and_then(|host| host.node.as_ref()) else { return };
         for (name, most, bound) in node.queues() {
             self.tell(&Fact::Queue { name, most, bound });
         }
@@ -822,7 +874,8 @@ impl World {
         self.tell(&Fact::Queue { name: "frames held back by a cut", most, bound });
         let mut checkers = std::mem::take(&mut self.checkers);
         let running = || {
-            let awake = self.hosts.iter().enumerate().filter(|(_, host)| host.runs());
+            let awake =
+                self.hosts.iter().enumerate().filter(|(_, host)| host.runs() && host.hostile.is_none());
             awake.filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)))
         };
         let nodes: Vec<EndState<'_>> = running()

@@ -15,6 +15,7 @@ mod demo;
 mod discovery;
 mod first_jam;
 mod five_nodes;
+mod impaired;
 mod jack;
 mod midi;
 mod page;

@@ -19,7 +19,11 @@ fn play(name: &str) {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
     assert!(Path::new(&chromium).exists(), "{chromium} is missing; ./dev setup test installs it");
     let modules = root.join("node/web/node_modules/playwright-core");
-    assert!(modules.exists(), "{} is missing; run `npm ci` in node/web, as ./dev test does", modules.display());
+    assert!(
+        modules.exists(),
+        "{} is missing; run `npm ci` in node/web, as ./dev test does",
+        modules.display()
+    );
 
     let lan = Lan::new(1);
     let log = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -4,7 +4,7 @@
 
 use engine::{
     Command, Config, ConfigError, Engine, Handle, HostTime, Input, Metronome, Monitor, Report, SourceConfig,
-    SourceId, SourceWriter, Strip, StripId, Timeline, engine,
+    SourceId, SourceWriter, Strip, StripId, Timeline, Tone, engine,
 };
 
 const PERIOD: usize = 128;
@@ -118,6 +118,115 @@ fn my_headphones_are_mine_and_do_not_change_what_is_sent() {
         last = block.samples[PERIOD - 1];
     }
     assert_eq!(last, 0.0, "a muted microphone sends silence");
+}
+
+#[test]
+fn muted_player_still_hears_themselves_to_tune() {
+    let mut room = Room::new(4, 1);
+    let mut capture = room.handle.take_capture().unwrap();
+    room.send(Command::SetMonitor(StripId::Own, Monitor::default()));
+    room.send(Command::SetInput(Input { gain_db: 0.0, mute: true }));
+    assert_eq!(room.settle(&[0.5; PERIOD]), [0.5, 0.5]);
+    let mut sent = Vec::new();
+    while let Some(block) = capture.next_block() {
+        sent.extend_from_slice(block.samples);
+    }
+    assert_eq!(sent.last(), Some(&0.0));
+    // No step on the way down: 5 ms from full to nothing.
+    assert!(sent.windows(2).all(|pair| pair[0] - pair[1] <= 0.5 * 1.01 / 240.0));
+    room.send(Command::SetInput(Input { gain_db: 6.0, mute: false }));
+    let louder = room.settle(&[0.25; PERIOD])[0];
+    assert!((louder - 0.25 * 1.995).abs() < 1e-3, "{louder}");
+}
+
+#[test]
+fn my_solo_is_of_bandmates_and_leaves_me_in() {
+    let mut room = Room::new(4, 1);
+    for id in 1..=3 {
+        room.join(id, 0.1 * id as f32);
+    }
+    let solo = |id: u32, solo| {
+        Command::SetMonitor(StripId::Source(SourceId(id)), Monitor { solo, ..Monitor::default() })
+    };
+    room.send(Command::SetMonitor(StripId::Own, Monitor::default()));
+    room.send(solo(2, true));
+    let near = |heard: [f32; 2], wanted: f32| assert!((heard[0] - wanted).abs() < 1e-6, "{heard:?} {wanted}");
+    near(room.settle(&[0.05; PERIOD]), 0.25);
+    room.send(solo(3, true));
+    near(room.settle(&[0.05; PERIOD]), 0.55);
+    // The band's solo and mine: who passes both.
+    room.send(strip(3, Strip { solo: true, ..Strip::default() }));
+    near(room.settle(&[0.05; PERIOD]), 0.3);
+    room.send(strip(3, Strip::default()));
+    room.send(solo(2, false));
+    room.send(solo(3, false));
+    near(room.settle(&[0.05; PERIOD]), 0.65);
+}
+
+#[test]
+fn my_pan_adds_to_the_bands() {
+    let mut room = Room::new(4, 1);
+    room.join(1, 0.25);
+    let pan = |pan| Command::SetMonitor(StripId::Source(SourceId(1)), Monitor { pan, ..Monitor::default() });
+    room.send(pan(-0.5));
+    assert_eq!(room.settle(&[]), [0.25, 0.125]);
+    room.send(strip(1, Strip { pan: 0.5, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.25, 0.25]);
+    room.send(strip(1, Strip { pan: -0.8, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.25, 0.0]);
+    room.send(pan(f32::NAN));
+    assert_eq!(room.settle(&[]), [0.25, 0.25], "nonsense is the middle");
+}
+
+#[test]
+fn test_tone_is_mine_alone_and_no_fader_moves_it() {
+    let mut room = Room::new(4, 1);
+    let mut capture = room.handle.take_capture().unwrap();
+    room.send(Command::SetMasterGain { gain_db: -90.0 });
+    room.send(Command::SetTestTone(Tone { level_db: -20.0, frames: 9_600 }));
+    let heard: Vec<f32> = (0..100).flat_map(|_| room.callback(&[0.0; PERIOD])).collect();
+    let peak = heard.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    assert!((peak - 0.1).abs() < 1e-3, "{peak}");
+    assert!(heard[2 * 9_600 + 960..].iter().all(|sample| *sample == 0.0), "it ends by itself");
+    while let Some(block) = capture.next_block() {
+        assert!(block.samples.iter().all(|sample| *sample == 0.0));
+    }
+}
+
+#[test]
+fn analysis_holds_output_and_microphone_of_the_same_moment() {
+    let mut room = Room::new(4, 2);
+    let mut analysis = room.handle.take_analysis().unwrap();
+    room.join(1, 0.25);
+    room.send(Command::SetInput(Input { gain_db: 0.0, mute: true }));
+    let input: Vec<f32> = (0..PERIOD).flat_map(|_| [0.5, 0.1]).collect();
+    for _ in 0..20 {
+        let output = room.callback(&input);
+        let block = analysis.next_block().unwrap();
+        assert_eq!((block.channels, block.samples.len()), (3, 3 * PERIOD));
+        for (kept, heard) in block.samples.chunks_exact(3).zip(output.chunks_exact(2)) {
+            assert_eq!(kept[..2], *heard);
+            assert!((kept[2] - 0.3).abs() < 1e-6, "the microphone is heard though it is muted");
+        }
+    }
+}
+
+#[test]
+fn limiters_deepest_moment_is_kept_until_somebody_looks() {
+    let mut room = Room::new(4, 1);
+    let stats = room.handle.stats();
+    assert_eq!(stats.take_limiter_gain(), 1.0);
+    room.send(Command::SetMonitor(StripId::Own, Monitor::default()));
+    room.settle(&[4.0; PERIOD]);
+    room.settle(&[0.0; PERIOD]);
+    let deepest = stats.take_limiter_gain();
+    assert!((deepest - 0.891 / 4.0).abs() < 0.01, "{deepest}");
+    for _ in 0..20 {
+        room.settle(&[0.0; PERIOD]);
+    }
+    stats.take_limiter_gain();
+    room.settle(&[0.0; PERIOD]);
+    assert_eq!(stats.take_limiter_gain(), 1.0);
 }
 
 #[test]

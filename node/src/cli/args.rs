@@ -104,6 +104,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> 
         Asked::Devices => task(TaskKind::Devices),
         Asked::Status => task(TaskKind::Status),
         Asked::Peers => task(TaskKind::Peers),
+        Asked::Tui => task(TaskKind::Tui),
         Asked::Invite => task(TaskKind::Invite),
         Asked::Join { .. } => task(TaskKind::Join),
         Asked::Relay => task(TaskKind::Relay),
@@ -153,6 +154,8 @@ enum Asked {
     Status,
     /// Show the nodes the running node plays with
     Peers,
+    /// See and steer the running node in this terminal
+    Tui,
     /// Check audio, clock, mDNS and ports, and say what to fix
     Doctor(UpArgs),
 }

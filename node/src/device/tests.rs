@@ -117,11 +117,98 @@ fn an_engine_that_panics_is_replaced_by_a_new_one() {
     audio.stop();
 }
 
+/// An engine that counts its calls under the number it was built with.
+struct Counter(Arc<AtomicU64>);
+impl AudioCallback for Counter {
+    fn process(&mut self, _: &[f32], output: &mut [f32], _: u64) {
+        self.0.fetch_add(1, Relaxed);
+        output.fill(0.0);
+    }
+}
+
+type Engines = Arc<std::sync::Mutex<Vec<Arc<AtomicU64>>>>;
+
+/// A `null` device whose engines can be watched.
+fn counted(period_frames: u32) -> (Audio, Engines) {
+    let engines = Engines::default();
+    let built = engines.clone();
+    let config = DeviceConfig { period_frames: Some(period_frames), ..config(AudioChoice::Null) };
+    let audio = Audio::start(config, move |_| {
+        let calls = Arc::new(AtomicU64::new(0));
+        built.lock().unwrap().push(calls.clone());
+        Box::new(Counter(calls))
+    })
+    .unwrap();
+    (audio, engines)
+}
+
+#[test]
+fn another_period_is_taken_up_by_a_new_engine_before_the_old_one_goes() {
+    let (audio, engines) = counted(128);
+    let calls = |number: usize| engines.lock().unwrap()[number].load(Relaxed);
+    wait_for("the first engine", || calls(0) > 10);
+    let info = audio.switch(DeviceConfig { period_frames: Some(256), ..audio.config() }).unwrap();
+    assert_eq!(
+        (info.period_frames, audio.info().period_frames, audio.config().period_frames),
+        (256, 256, Some(256))
+    );
+    // Told before the answer came, so that whoever asked finds it.
+    let event = audio.poll_event();
+    assert!(matches!(event, Some(DeviceEvent::Reopened { rebuilt: true, .. })), "{event:?}");
+    wait_for("the second engine", || calls(1) > 10);
+    wait_for("the first one's end", || {
+        let before = calls(0);
+        std::thread::sleep(Duration::from_millis(20));
+        calls(0) == before
+    });
+    assert_eq!((audio.state(), engines.lock().unwrap().len()), (AudioRunning::Running, 2));
+}
+
+#[test]
+fn device_that_cannot_be_opened_changes_nothing() {
+    let (audio, engines) = counted(128);
+    let before = (audio.config(), audio.info());
+    let missing = std::env::temp_dir().join("no-such-take.wav");
+    let impossible = [
+        DeviceConfig { period_frames: Some(1), ..before.0.clone() },
+        DeviceConfig { choice: AudioChoice::File { input: missing, output: None }, ..before.0.clone() },
+    ];
+    for config in impossible {
+        let error = audio.switch(config).unwrap_err().to_string();
+        assert!(error.len() > 20, "{error}");
+        assert_eq!((audio.config(), audio.info()), before);
+    }
+    assert_eq!((audio.state(), audio.poll_event()), (AudioRunning::Running, None));
+    let calls = engines.lock().unwrap()[0].load(Relaxed);
+    wait_for("it to go on", || engines.lock().unwrap()[0].load(Relaxed) > calls + 10);
+    assert_eq!(engines.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn changes_asked_for_all_at_once_are_made_one_after_the_other_or_refused() {
+    let (audio, _) = counted(128);
+    let done = std::thread::scope(|scope| {
+        let switches: Vec<_> = (0..6)
+            .map(|number| {
+                let config = DeviceConfig { period_frames: Some(64 + 16 * number), ..audio.config() };
+                let audio = &audio;
+                scope.spawn(move || audio.switch(config).map(|info| info.period_frames))
+            })
+            .collect();
+        switches.into_iter().map(|switch| switch.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(done.iter().any(Result::is_ok), "{done:?}");
+    assert!(done.iter().all(|one| matches!(one, Ok(_) | Err(SwitchError::Busy))), "{done:?}");
+    assert!(done.iter().flatten().any(|period| *period == audio.info().period_frames));
+    assert_eq!(audio.state(), AudioRunning::Running);
+}
+
 #[test]
 fn the_listing_always_offers_null_and_file() {
     let listing = list();
     let choices: Vec<&str> = listing.audio.iter().map(|device| device.choice.as_str()).collect();
     assert!(choices.contains(&"null"), "{choices:?}");
+    assert_eq!(listing.audio.iter().filter(|device| device.is_default).count(), 1);
     assert!(serde_json::to_string(&listing).unwrap().contains("file:IN.wav[,OUT.wav]"));
 }
 

@@ -17,7 +17,7 @@ use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
     rtp::{
-        Header, Output, StreamReceiver,
+        Header, Output, Statistics, StreamReceiver,
         midi::MidiReceiver,
         payload_type,
         report::{self, Report, ReportBlock},
@@ -213,7 +213,17 @@ impl Incoming {
         self.writer.stats()
     }
 
-    /// One datagram from the member, read at `at`.
+    /// What the receiver of the announced stream has counted.
+    pub fn packets(&self) -> Statistics {
+        self.receiver.statistics()
+    }
+
+    /// What is known of the member's clock at `now`.
+    pub fn clock_estimate(&self, now: LocalTime) -> Option<Estimate> {
+        self.clock.estimate(now)
+    }
+
+    /// One datagram from the member, read at `at`. Returns what it reports about our streams.
     pub fn handle_datagram(&mut self, at: Moment, datagram: &Bytes) -> Vec<ReportBlock> {
         if self.released {
             return Vec::new();

@@ -13,13 +13,13 @@
 //! direction each source's queue (bounded, newest refused and counted here), and MIDI for the output port (bounded,
 //! see [`due`]).
 
-mod due;
-mod incoming;
+pub mod due;
+pub mod incoming;
 mod instrument;
 mod latency;
-mod outgoing;
+pub mod outgoing;
 mod pace;
-mod packetiser;
+pub mod packetiser;
 mod plane;
 mod recording;
 mod totals;

@@ -11,6 +11,7 @@ use transport::{PeerId, driver::PathKind};
 use super::{
     brain::{Inner, PeerView, lock},
     follow::beats_per_bar,
+    people::undo_state,
 };
 use crate::{
     control::{
@@ -70,6 +71,7 @@ impl Backend for NodeBackend {
             listen: inner.mesh.listen_addresses().iter().map(ToString::to_string).collect(),
             diagnosis: self.desk_diagnosis(),
             warnings: lock(&inner.warnings).clone(),
+            undo: undo_state(&summary.undo),
         }
     }
 
@@ -136,21 +138,7 @@ impl Backend for NodeBackend {
             // Tempo and meter are also the beat that is playing now.
             for command in &commands {
                 if let Command::Set { address, value } = command {
-                    match (address.as_str(), value) {
-                        ("/transport/tempo_bpm", value) => {
-                            if let Some(bpm) = value.as_f64() {
-                                self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
-                            }
-                        }
-                        ("/transport/time_signature", Value::String(text)) => {
-                            if let Some(beats) = beats_per_bar(text) {
-                                self.0.change_beat(|beat, at, author| {
-                                    beat.with_beats_per_bar(beats, at, author)
-                                });
-                            }
-                        }
-                        _ => {}
-                    }
+                    self.follow_beat(address, value);
                 }
             }
             Ok(PatchResult {
@@ -315,9 +303,31 @@ impl NodeBackend {
         });
     }
 
+    /// What was set in the project is also the beat that is playing now, where it is about the beat.
+    pub fn follow_beat(&self, address: &str, value: &Value) {
+        match (address, value) {
+            ("/transport/tempo_bpm", value) => {
+                if let Some(bpm) = value.as_f64() {
+                    self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                }
+            }
+            ("/transport/time_signature", Value::String(text)) => {
+                if let Some(beats) = beats_per_bar(text) {
+                    self.0.change_beat(|beat, at, author| beat.with_beats_per_bar(beats, at, author));
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn peer(&self, peer: &PeerId, view: &PeerView) -> Peer {
         let report = self.0.media.report(peer);
         let rtt = self.0.mesh.media().rtt(peer);
+        let state = {
+            let session = lock(&self.0.session);
+            let state = session.state_of(monotonic_ns() as i64, peer);
+            state.map(|state| (state.muted, state.hears(&self.0.me.to_bytes())))
+        };
         Peer {
             peer_id: peer.to_string(),
             name: view.name.clone(),
@@ -349,6 +359,8 @@ impl NodeBackend {
             muted_by_me: view.monitor.mute,
             soloed_by_me: view.monitor.solo,
             gain_db: view.monitor.gain_db,
+            muted_themselves: state.is_some_and(|(muted, _)| muted),
+            hears_me: state.and_then(|(_, hears)| hears),
             pan: view.monitor.pan,
         }
     }

@@ -42,7 +42,7 @@ use crate::{
     device::{DeviceEvent, monotonic_ns},
     media::Media,
     project,
-    session::{Output, message},
+    session::{LeaveReason, Output, message, notifier::Notifier},
     trace::{
         Recorder,
         record::{Record, Way},
@@ -55,6 +55,8 @@ const TICK: Duration = Duration::from_millis(50);
 const TIMELINE_TICKS: u32 = 4;
 /// Ticks between two looks at the tempo in the project.
 const BEAT_TICKS: u32 = 5;
+/// Ticks between two measurements of links and clocks.
+const MEMBER_TICKS: u32 = 10;
 /// Ticks of a second.
 const SECOND_TICKS: u32 = 20;
 /// How long a member that sent hostile changes stays out.
@@ -101,6 +103,7 @@ pub struct Inner {
     pub next_switch: Mutex<Option<Instant>>,
     pub device_warning: Mutex<Option<String>>,
     pub warnings: Mutex<Vec<String>>,
+    pub notifier: Mutex<Notifier<PeerId>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
     pub recorder: Recorder,
@@ -157,17 +160,26 @@ impl Inner {
             let Some(output) = lock(&self.session).poll(|| monotonic_ns() as i64) else { return };
             match output {
                 Output::Send(peer, control) => self.send_control(peer, &control),
-                Output::Joined(peer, hello) => self.join(peer, &hello),
+                Output::Joined(peer, hello) => {
+                    self.join(peer, &hello);
+                    self.tell(|notifier, now, at_ms| notifier.joined(now, at_ms, &peer, &hello.name));
+                }
+                Output::StateChanged(_) => self.notify(Notice::Peers),
+                Output::TouchesChanged(addresses) => self.follow_touches(&addresses),
                 Output::Left(peer, why) => {
                     tracing::info!(%peer, ?why, "a member left");
                     self.part(&peer);
+                    self.tell(|notifier, now, at_ms| {
+                        notifier.gone(now, at_ms, &peer, why == LeaveReason::Goodbye)
+                    });
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
                 Output::Renamed(peer, name) => {
                     tracing::info!(%peer, %name, "a member has another name");
                     if let Some(view) = lock(&self.peers).get_mut(&peer) {
-                        view.name = name;
+                        view.name.clone_from(&name);
                     }
+                    lock(&self.notifier).renamed(&peer, &name);
                     self.notify(Notice::Peers);
                 }
                 Output::Disconnect { peer, why, ban_ns: 0 } => {
@@ -219,6 +231,12 @@ impl Inner {
 
     /// Tells the player something, on every surface.
     pub fn warn(&self, warning: &str) {
+        self.tell(|notifier, now, at_ms| notifier.warning(now, at_ms, warning));
+        self.show_warning(warning);
+    }
+
+    /// Shows a warning of which the notifier has words of its own.
+    fn show_warning(&self, warning: &str) {
         tracing::warn!("{warning}");
         let mut warnings = lock(&self.warnings);
         warnings.retain(|known| known != warning);
@@ -235,6 +253,7 @@ impl Inner {
     /// A warning no longer holds.
     pub fn settle(&self, warning: &str) {
         lock(&self.warnings).retain(|known| known != warning);
+        lock(&self.notifier).settled(warning);
         self.notify(Notice::Status);
     }
 
@@ -371,8 +390,10 @@ impl Inner {
             let Some((event, rewired)) = polled else { return };
             match event {
                 DeviceEvent::Lost(reason) => {
-                    self.warn(&reason.to_string());
-                    *lock(&self.device_warning) = Some(reason.to_string());
+                    let reason = reason.to_string();
+                    self.show_warning(&reason);
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, Some(&reason)));
+                    *lock(&self.device_warning) = Some(reason);
                 }
                 DeviceEvent::RateChanged { rate_hz } => {
                     self.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
@@ -385,6 +406,7 @@ impl Inner {
                     if let Some(lost) = lost {
                         self.settle(&lost);
                     }
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, None));
                     tracing::info!(device = %info.device, host = %info.host, "sound is back");
                 }
                 DeviceEvent::PeriodChanged { period_frames } => {
@@ -559,10 +581,13 @@ impl Brain {
                     ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part))
                         || address == "/"
                 };
-                if addresses.iter().any(followed) {
-                    self.inner.follow_project();
-                }
+                let followed = addresses.iter().any(followed);
+                lock(&self.inner.following.changed).extend(addresses.iter().cloned());
                 self.inner.notify(Notice::Project(addresses));
+                match followed {
+                    true => self.inner.follow_project(),
+                    false => self.inner.settle_touches(),
+                }
             }
             project::Event::Quarantined { member, reason } => {
                 self.inner.warn(&format!(
@@ -597,6 +622,10 @@ impl Brain {
         if self.ticks.is_multiple_of(BEAT_TICKS) {
             inner.keep_beat(&mut self.beat_rounds);
         }
+        if self.ticks.is_multiple_of(MEMBER_TICKS) {
+            inner.observe_members();
+        }
+        inner.tell(Notifier::poll);
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));
         }

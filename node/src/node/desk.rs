@@ -209,8 +209,11 @@ impl NodeBackend {
             });
             self.0.media.set_muted(new.mute);
         }
+        let me = self.desk_me();
+        // After the rig is let go: carrying out what the session decides may need it.
+        self.0.tell_muted(me.muted);
         self.0.notify(Notice::Status);
-        self.desk_me()
+        me
     }
 
     pub(super) fn desk_master(&self) -> Master {
@@ -381,7 +384,7 @@ fn shown(verdict: &Verdict) -> Diagnosis {
             Remedy::Period(frames) => (format!("Use {frames} frames"), json!({"period_frames": frames})),
             Remedy::BestDevice => ("Use the best device there is".to_owned(), json!({"device": "auto"})),
         };
-        Action { label, method: "PUT".to_owned(), path: "/api/v1/audio".to_owned(), body: Some(body) }
+        Action { label, method: "PUT".to_owned(), path: "/audio".to_owned(), body: Some(body) }
     });
     Diagnosis {
         severity: match verdict.severity {

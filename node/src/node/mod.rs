@@ -17,6 +17,7 @@ mod meters;
 mod midi_hub;
 mod network;
 mod observer;
+mod people;
 mod recorded;
 mod rig;
 
@@ -279,9 +280,6 @@ impl Node {
 
         #[cfg(feature = "devices")]
         let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
         let inner = Arc::new(Inner {
             me,
             name: Mutex::new(settings.name.clone()),
@@ -302,17 +300,21 @@ impl Node {
             link: Mutex::new(link.map(Arc::new)),
             peers: Mutex::new(BTreeMap::new()),
             levels: Mutex::new(Levels::default()),
+            warnings: Mutex::new(Vec::new()),
+            notifier: Mutex::default(),
             history: Mutex::default(),
             verdict: Mutex::default(),
             callback_max_us: Mutex::new(0.0),
             following_device: Mutex::default(),
             next_switch: Mutex::default(),
             device_warning: Mutex::default(),
-            warnings: Mutex::new(warnings),
             notices: broadcast::channel(NOTICES).0,
             terminal,
             recorder,
         });
+        for warning in warnings {
+            inner.warn(&warning);
+        }
         inner.rewire(wiring);
         inner.introduce_myself();
 

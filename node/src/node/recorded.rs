@@ -3,16 +3,19 @@
 //! Whoever holds it may look at everything the session shows. Changing it takes one of the methods here: a change that was
 //! not recorded could not be replayed.
 
-use std::ops::Deref;
+use std::{collections::BTreeSet, ops::Deref};
 
 use bytes::Bytes;
+use serde_json::Value;
 use transport::PeerId;
 
 use crate::{
     session::{
         Identity, Output, Session,
         beat::BeatRegister,
+        member_state::LinkReading,
         message::{DecodeError, StreamInfo},
+        touch::TouchError,
     },
     trace::{
         Recorder,
@@ -124,6 +127,52 @@ impl RecordedSession {
     pub fn rename(&mut self, now_ns: i64, name: String) {
         self.record(now_ns, || SessionCall::Rename(name.clone()));
         self.session.rename(name);
+    }
+
+    /// [`Session::set_muted`].
+    pub fn set_muted(&mut self, now_ns: i64, muted: bool) {
+        self.record(now_ns, || SessionCall::SetMuted(muted));
+        self.session.set_muted(now_ns, muted);
+    }
+
+    /// [`Session::handle_links`].
+    pub fn handle_links(&mut self, now_ns: i64, readings: Vec<LinkReading<PeerId>>) {
+        self.record(now_ns, || SessionCall::Links(readings.iter().map(Into::into).collect()));
+        self.session.handle_links(now_ns, readings);
+    }
+
+    /// [`Session::touch`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn touch(
+        &mut self,
+        now_ns: i64,
+        source: u32,
+        address: &str,
+        value: Option<Value>,
+    ) -> Result<(), TouchError> {
+        self.record(now_ns, || SessionCall::Touch {
+            source,
+            address: record::bounded(address.to_owned()),
+            value: value.as_ref().map(|value| record::bounded(value.to_string())),
+        });
+        self.session.touch(now_ns, source, address, value)
+    }
+
+    /// [`Session::let_go`].
+    pub fn let_go(&mut self, now_ns: i64, source: u32, address: Option<&str>) {
+        self.record(now_ns, || SessionCall::LetGo {
+            source,
+            address: address.map(|address| record::bounded(address.to_owned())),
+        });
+        self.session.let_go(now_ns, source, address);
+    }
+
+    /// [`Session::handle_project_followed`].
+    pub fn handle_project_followed(&mut self, now_ns: i64, addresses: &BTreeSet<String>) {
+        self.record(now_ns, || SessionCall::ProjectFollowed(addresses.clone()));
+        self.session.handle_project_followed(addresses);
     }
 
     /// [`Session::leave`].

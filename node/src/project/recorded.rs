@@ -6,7 +6,7 @@
 use std::ops::Deref;
 
 use crdt::{
-    Command, CommandError, Config, Output, PeerKey, Project, Receipt,
+    Command, CommandError, Config, Output, PeerKey, Project, Receipt, UndoError, Undone,
     storage::{BatchId, Loaded},
 };
 use sha2::{Digest, Sha256};
@@ -79,10 +79,27 @@ impl RecordedProject {
     /// The same.
     pub fn command(&mut self, now_ms: u64, commands: &[Command]) -> Result<Receipt, CommandError> {
         let answer = self.project.command(now_ms, commands);
-        self.record(now_ms, || {
-            let (commands, floats) = record::commands(commands);
-            ProjectCall::Command { commands, floats, answer: record::bounded(format!("{answer:?}")) }
-        });
+        self.record_commands(now_ms, false, commands, &answer);
+        answer
+    }
+
+    /// [`Project::gesture`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn gesture(&mut self, now_ms: u64, commands: &[Command]) -> Result<Receipt, CommandError> {
+        let answer = self.project.gesture(now_ms, commands);
+        self.record_commands(now_ms, true, commands, &answer);
+        answer
+    }
+
+    /// [`Project::undo`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn undo(&mut self, now_ms: u64, redo: bool) -> Result<Undone, UndoError> {
+        let answer = self.project.undo(now_ms, redo);
+        self.record(now_ms, || ProjectCall::Undo { redo, answer: record::bounded(format!("{answer:?}")) });
         answer
     }
 
@@ -132,6 +149,20 @@ impl RecordedProject {
             heads_hash.clone_into(&mut self.heads_hash);
             self.record(now_ms(), || ProjectCall::Heads(heads_hash.to_owned()));
         }
+    }
+
+    fn record_commands(
+        &mut self,
+        now_ms: u64,
+        gesture: bool,
+        commands: &[Command],
+        answer: &Result<Receipt, CommandError>,
+    ) {
+        self.record(now_ms, || {
+            let (commands, floats) = record::commands(commands);
+            let answer = record::bounded(format!("{answer:?}"));
+            ProjectCall::Command { gesture, commands, floats, answer }
+        });
     }
 
     fn record(&mut self, at_ms: u64, call: impl FnOnce() -> ProjectCall) {

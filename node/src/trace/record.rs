@@ -7,6 +7,8 @@
 //!
 //! Records are in postcard encoding, as control frames are. Never in here: the identity's secret key, tokens, TLS secrets.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use crdt::{Command, storage::BatchId};
 use engine::{CallbackTrace, PlayoutPoint, SourceTrace};
@@ -20,6 +22,7 @@ use transport::{
 use crate::session::{
     beat::BeatRegister,
     link_bridge::{LinkReading, Standing},
+    member_state,
     message::StreamInfo,
 };
 
@@ -253,6 +256,28 @@ pub enum SessionCall {
     Leave,
     /// `rename`.
     Rename(String),
+    /// `set_muted`.
+    SetMuted(bool),
+    /// `handle_links`.
+    Links(Vec<RecordedLink>),
+    /// `touch`.
+    Touch {
+        /// Page of this node.
+        source: u32,
+        /// Of the parameter.
+        address: String,
+        /// JSON, where a value was given.
+        value: Option<String>,
+    },
+    /// `let_go`.
+    LetGo {
+        /// Page of this node.
+        source: u32,
+        /// Of the parameter; `None`: of all.
+        address: Option<String>,
+    },
+    /// `handle_project_followed`.
+    ProjectFollowed(BTreeSet<String>),
     /// `poll` gave this.
     Output(String),
 }
@@ -269,12 +294,21 @@ pub enum ProjectCall {
         /// [`crdt::storage::Loaded`] in postcard; `None` if that was too long for a trace.
         stored: Option<Vec<u8>>,
     },
-    /// `command`.
+    /// `command`, or `gesture`, which can be undone.
     Command {
+        /// Which of the two.
+        gesture: bool,
         /// The commands in JSON.
         commands: String,
         /// The bits of the floating-point numbers in it, in their order.
         floats: Vec<u64>,
+        /// The answer.
+        answer: String,
+    },
+    /// `undo`.
+    Undo {
+        /// Whether to redo instead.
+        redo: bool,
         /// The answer.
         answer: String,
     },
@@ -292,6 +326,31 @@ pub enum ProjectCall {
     Output(String),
     /// What all documents came to then.
     Heads(String),
+}
+
+/// A [`member_state::LinkReading`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RecordedLink {
+    #[serde(with = "peer_bytes")]
+    peer: PeerId,
+    path: u8,
+    rtt_us: Option<u32>,
+    one_way_us: Option<u32>,
+    received: u64,
+}
+
+impl From<&member_state::LinkReading<PeerId>> for RecordedLink {
+    fn from(reading: &member_state::LinkReading<PeerId>) -> Self {
+        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received } = *reading;
+        Self { peer, path, rtt_us, one_way_us, received }
+    }
+}
+
+impl From<&RecordedLink> for member_state::LinkReading<PeerId> {
+    fn from(link: &RecordedLink) -> Self {
+        let RecordedLink { peer, path, rtt_us, one_way_us, received } = *link;
+        Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received }
+    }
 }
 
 /// Calls of [`crate::media::Incoming`] other than packets.

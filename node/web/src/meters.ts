@@ -161,7 +161,7 @@ function measure(fresh: boolean): void {
   const now = performance.now();
   drawnAt.push(now);
   if (drawnAt.length > AGES) drawnAt.shift();
-  if (latest?.at_ms === undefined) return;
+  if (!latest) return;
   ages.push(performance.timeOrigin + now - latest.at_ms);
   if (ages.length > AGES) ages.shift();
 }

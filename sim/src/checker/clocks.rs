@@ -112,7 +112,15 @@ mod tests {
             min_rtt_ns: 2_000,
         };
         let clocks = vec![ClockMoment { of: 1, stated, true_offset_ns }];
-        let node = NodeMoment { members: vec![1], beat: 0.0, tempo_bpm: 120.0, clocks };
+        let node = NodeMoment {
+            members: vec![1],
+            reference: 0,
+            beat: 0.0,
+            tempo_bpm: 120.0,
+            clocks,
+            sounding: vec![],
+            held: vec![],
+        };
         Moment { nodes: vec![Some(node)], ..Moment::default() }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use transport::{
     datagram::{Kind, classify},
-    rtp::{HEADER_LEN, Header},
+    rtp::{HEADER_LEN, Header, payload_type},
 };
 
 use super::{Checker, Fact};
@@ -122,7 +122,10 @@ impl Checker for ConcealedWithinLoss {
     fn observe(&mut self, fact: &Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Lost { from, to, content } => {
-                if classify(content) == Some(Kind::Rtp) && Header::parse(content).is_ok() {
+                let is_audio = |(header, _): &(Header, &[u8])| header.payload_type != payload_type::MIDI;
+                if classify(content) == Some(Kind::Rtp)
+                    && Header::parse(content).is_ok_and(|it| is_audio(&it))
+                {
                     let frames = content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS;
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }

@@ -139,3 +139,24 @@ impl Bursts {
         if self.quiet_ms > 0.0 && self.burst_ms > 0.0 { self.loss * self.burst_ms / all } else { 0.0 }
     }
 }
+
+impl Stalls {
+    /// The share of time in which everything is held.
+    pub fn held_share(&self) -> f64 {
+        let Self { per_second, shortest_ms, longest_ms, exponent } = *self;
+        if per_second <= 0.0 {
+            return 0.0;
+        }
+        let mean_ms = if exponent <= 0.0 {
+            (shortest_ms + longest_ms) / 2.0
+        } else if exponent == 1.0 {
+            shortest_ms * (1.0 + (longest_ms / shortest_ms).ln())
+        } else {
+            // The mean of a Pareto distribution whose tail is heaped up at the cap.
+            let beyond = (shortest_ms / longest_ms).powf(exponent - 1.0);
+            shortest_ms * (exponent - beyond) / (exponent - 1.0)
+        };
+        let held = per_second * mean_ms / 1e3;
+        held / (1.0 + held)
+    }
+}

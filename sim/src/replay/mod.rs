@@ -404,6 +404,28 @@ impl Cores {
                 self.session()?.rename(at_ns, name.clone());
                 "a call of the session"
             }
+            SessionCall::SetMuted(muted) => {
+                self.session()?.set_muted(at_ns, *muted);
+                "a call of the session"
+            }
+            SessionCall::Links(links) => {
+                self.session()?.handle_links(at_ns, links.iter().map(Into::into).collect());
+                "a call of the session"
+            }
+            SessionCall::Touch { source, address, value } => {
+                let value = value.as_ref().and_then(|json| serde_json::from_str(json).ok());
+                // What was refused is refused again.
+                let _ = self.session()?.touch(at_ns, *source, address, value);
+                "a touch of a page"
+            }
+            SessionCall::LetGo { source, address } => {
+                self.session()?.let_go(at_ns, *source, address.as_deref());
+                "a touch of a page that ends"
+            }
+            SessionCall::ProjectFollowed(addresses) => {
+                self.session()?.handle_project_followed(at_ns, addresses);
+                "a call of the session"
+            }
             SessionCall::Leave => {
                 self.session()?.leave(at_ns);
                 "a call of the session"

@@ -73,12 +73,19 @@ impl Lane {
         project.give_signatures(signatures);
         let what = match call {
             ProjectCall::New { .. } => return Ok(()),
-            ProjectCall::Command { commands, floats, .. } => {
+            ProjectCall::Command { gesture, commands, floats, .. } => {
                 let commands = parse_commands(commands, floats)
                     .ok_or_else(|| senseless("the edits of the project are none"))?;
                 // The answer is in what it records.
-                let _ = project.command(at_ms, &commands);
+                let _ = match gesture {
+                    true => project.gesture(at_ms, &commands),
+                    false => project.command(at_ms, &commands),
+                };
                 "the project's answer to edits"
+            }
+            ProjectCall::Undo { redo, .. } => {
+                let _ = project.undo(at_ms, *redo);
+                "what was undone"
             }
             ProjectCall::Connected(peer) => {
                 project.handle_peer_connected(at_ms, PeerKey(*peer));

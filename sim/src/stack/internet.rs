@@ -336,21 +336,26 @@ impl Internet {
         let weather = state.weather;
         let path =
             state.paths.entry((host, receiver)).or_insert_with(|| Direction::new(weather, &random, now));
-        let fate = path.send(left);
+        let fate = path.send(left, bytes.len() + HEADER_BYTES);
         if state.cut.contains(&(host, receiver)) {
             state.lost += 1;
             return;
         }
+        let mut bytes = bytes.to_vec();
         let arrivals = match fate {
-            Fate::Lost => {
+            Fate::Lost(_) => {
                 state.lost += 1;
                 return;
             }
             Fate::Arrives(at) => [Some(at), None],
             Fate::ArrivesTwice(at, again) => [Some(at), Some(again)],
+            Fate::ArrivesDamaged(at, damage) => {
+                damage.apply(&mut bytes);
+                [Some(at), None]
+            }
         };
         for at in arrivals.into_iter().flatten() {
-            let packet = Packet { from, to: to.ip(), ecn, bytes: bytes.to_vec() };
+            let packet = Packet { from, to: to.ip(), ecn, bytes: bytes.clone() };
             let internet = self.clone();
             self.agenda.at(at, move || internet.handle_at_downlink(receiver, to.port(), packet));
         }

@@ -114,6 +114,8 @@ pub fn run(
         nodes: stage.host_count(),
         verdict,
         detail,
+        only: None,
+        shrunk: None,
         events,
         log_hash,
         figures: stage.figures(),

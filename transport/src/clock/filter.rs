@@ -157,7 +157,8 @@ impl Filter {
         let surprise_var = state.p[0] + noise;
         let surprise = (sample.offset_ns - state.offset_ns) / surprise_var.sqrt();
         self.learn(surprise, surprise_var, noise);
-        let alarm = (self.bias.abs() > MAX_BIAS * self.likeness.repetition().sqrt()).then(|| self.bias.powi(2) * noise);
+        let alarm = (self.bias.abs() > MAX_BIAS * self.likeness.repetition().sqrt())
+            .then(|| self.bias.powi(2) * noise);
         if let Some(variance) = alarm {
             state.loosen(variance);
             self.bias = 0.0;
@@ -219,7 +220,8 @@ impl Likeness {
     fn repetition(&self) -> f64 {
         let measured = if self.variance > 0.0 { self.covariance / self.variance } else { 0.0 };
         let pairs = self.pairs.min(LIKENESS_MEMORY);
-        let alike = (measured * pairs + LIKENESS_PRIOR * LIKENESS_PRIOR_WEIGHT) / (pairs + LIKENESS_PRIOR_WEIGHT);
+        let alike =
+            (measured * pairs + LIKENESS_PRIOR * LIKENESS_PRIOR_WEIGHT) / (pairs + LIKENESS_PRIOR_WEIGHT);
         let alike = alike.clamp(0.0, MAX_LIKENESS);
         (1.0 + alike) / (1.0 - alike)
     }

@@ -41,7 +41,7 @@ pub(super) fn diagnosis() -> Diagnosis {
         action: Some(Action {
             label: "Use 256 frames".into(),
             method: "PUT".into(),
-            path: "/api/v1/audio".into(),
+            path: "/audio".into(),
             body: Some(json!({"period_frames": 256})),
         }),
     }

@@ -107,7 +107,7 @@ pub struct Action {
     pub label: String,
     /// The method, such as `PUT`.
     pub method: String,
-    /// The path, such as `/api/v1/audio`.
+    /// The path below `/api/v1`, such as `/audio`.
     pub path: String,
     /// The JSON body; `null`: none.
     pub body: Option<Value>,

@@ -44,16 +44,13 @@ export class Socket {
   }
 
   subscribe(...topics: Topic[]): void {
-    for (const topic of topics) {
-      this.topics.add(topic);
-      // One message a topic: an older node refuses a whole message for one topic it does not know.
-      if (this.ready) this.raw({ type: "subscribe", topics: [topic] } as ClientMessage);
-    }
+    for (const topic of topics) this.topics.add(topic);
+    this.tell({ type: "subscribe", topics });
   }
 
   unsubscribe(...topics: Topic[]): void {
     for (const topic of topics) this.topics.delete(topic);
-    if (this.ready) this.raw({ type: "unsubscribe", topics } as ClientMessage);
+    this.tell({ type: "unsubscribe", topics });
   }
 
   /** Says something that needs no answer; lost while there is no connection. */

@@ -1,7 +1,7 @@
 // Choosing what to play through, while playing.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { getIfThere } from "../api/client";
+import { get } from "../api/client";
 import { call } from "../actions";
 import type { Audio, Devices } from "../api/types";
 import { deviceMeter } from "../meters";
@@ -20,7 +20,7 @@ const switching = signal(false);
 
 export async function lookForDevices(): Promise<void> {
   try {
-    const [found, now] = await Promise.all([getIfThere<Devices>("/devices"), getIfThere<Audio>("/audio")]);
+    const [found, now] = await Promise.all([get<Devices>("/devices"), get<Audio>("/audio")]);
     devices.value = found;
     audio.value = now;
   } catch (error) {

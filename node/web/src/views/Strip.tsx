@@ -92,11 +92,10 @@ function Mine({ peer, name }: { peer: Peer; name: string }) {
         onSet={(gain_db) => change({ gain_db })}
       />
       <Fader
-        value={peer.pan ?? 0}
+        value={peer.pan}
         scale={PAN}
         owner="mine"
         label={`Pan of ${name}, only for me`}
-        disabled={peer.pan === undefined}
         onMove={(pan) => change({ pan })}
         onSet={(pan) => change({ pan })}
       />
@@ -110,11 +109,10 @@ function Mine({ peer, name }: { peer: Peer; name: string }) {
         M
       </Toggle>
       <Toggle
-        on={peer.soloed_by_me ?? false}
+        on={peer.soloed_by_me}
         label={`Solo ${name}, only for me`}
         keys="S"
         class="solo"
-        disabled={peer.soloed_by_me === undefined}
         onClick={() => change({ soloed_by_me: !peer.soloed_by_me })}
       >
         S

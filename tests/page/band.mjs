@@ -25,7 +25,7 @@ const FLAGS =
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until `look` gives something true (an exception counts as not yet), and returns it. */
-export async function eventually(what, look, limit_ms = 10_000) {
+export async function eventually(what, look, limit_ms = 20_000) {
   const until = Date.now() + limit_ms;
   let last;
   for (;;) {
@@ -173,14 +173,14 @@ export async function band(...names) {
 
 let browser;
 
+/** The browser of all pages; with `flags` another one. */
 export async function theBrowser(...flags) {
-  if (!browser || flags.length > 0) {
-    assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
-    const own = browser;
-    cleanUp.push(() => own.close());
-  }
-  return browser;
+  if (browser && flags.length === 0) return browser;
+  assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
+  const made = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
+  cleanUp.push(() => made.close());
+  if (flags.length === 0) browser = made;
+  return made;
 }
 
 /** What a page asked for elsewhere than at its own node, and what went wrong in it; checked at the end. */
@@ -193,7 +193,7 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   if (process.env.BANDMESH_PAGE) await withPageFrom(context, process.env.BANDMESH_PAGE);
   const page = await context.newPage();
   page.node = node;
-  page.setDefaultTimeout(10_000);
+  page.setDefaultTimeout(30_000);
   page.on("request", (request) => {
     const { origin, protocol } = new URL(request.url());
     if (!["data:", "blob:"].includes(protocol) && origin !== node.http) strangers.push(request.url());

@@ -202,13 +202,13 @@ function Loudness() {
   }, []);
   return (
     <dl class="loudness" ref={host}>
-      <dt>Loudness now</dt>
+      <dt>LUFS now</dt>
       <dd>
-        <span data-figure="momentary">–</span> <small>LUFS</small>
+        <span data-figure="momentary">–</span>
       </dd>
-      <dt>Last 3 s</dt>
+      <dt>LUFS, 3 s</dt>
       <dd>
-        <span data-figure="short">–</span> <small>LUFS</small>
+        <span data-figure="short">–</span>
       </dd>
       <dt>Limiter</dt>
       <dd class="limiter">

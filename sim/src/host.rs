@@ -44,8 +44,6 @@ pub(crate) struct Host {
     pub(crate) asleep: Option<WorldTime>,
     /// Connections whose end it will notice when it wakes up.
     pub(crate) missed: Vec<(HostId, ConnectionId)>,
-    /// When its clock last jumped.
-    pub(crate) stepped_at: Option<WorldTime>,
 }
 
 impl Host {
@@ -71,7 +69,6 @@ impl Host {
             banned: BTreeMap::new(),
             asleep: None,
             missed: vec![],
-            stepped_at: None,
         }
     }
 
@@ -81,9 +78,8 @@ impl Host {
     }
 
     /// The clock jumps by so much, ns.
-    pub(crate) fn step_clock(&mut self, now: WorldTime, by_ns: i64) {
+    pub(crate) fn step_clock(&mut self, by_ns: i64) {
         self.clock.offset_ns = self.clock.offset_ns.saturating_add(by_ns);
-        self.stepped_at = Some(now);
     }
 
     /// Whether its node runs and is awake.

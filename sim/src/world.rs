@@ -123,6 +123,8 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     log: Log,
     disturbed_at: WorldTime,
+    /// Pairs of hosts of which a clock has jumped, with the time they still need together to find out.
+    doubts: BTreeMap<(HostId, HostId), Duration>,
     objection: Option<(&'static str, String)>,
 }
 
@@ -165,6 +167,7 @@ impl World {
             network,
             log: Log::new(reader),
             disturbed_at: WorldTime(0),
+            doubts: BTreeMap::new(),
             objection: None,
             timeline: plan.timeline(),
             plan,
@@ -455,12 +458,13 @@ impl World {
         let Some(since) = host.asleep else { return };
         let lost_ns = host.clock.local_at(since) - host.clock.local_at(now);
         host.asleep = None;
-        host.step_clock(now, lost_ns);
+        host.step_clock(lost_ns);
         let missed = std::mem::take(&mut host.missed);
         let boot = host.boot;
         if let Some(card) = &mut host.running_card {
             card.stall(now.since(since));
         }
+        self.doubt_clock(id);
         self.network.sleep(now, id, false);
         self.release();
         for (peer, connection) in missed {
@@ -475,13 +479,36 @@ impl World {
     }
 
     fn step_clock(&mut self, id: HostId, by: Duration) {
-        let now = self.now;
         let Some(host) = self.hosts.get_mut(id) else { return };
-        host.step_clock(now, i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+        host.step_clock(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
         host.wake_at = None;
         if host.runs() {
             self.after(id);
         }
+        self.doubt_clock(id);
+    }
+
+    /// What others state of this host's clock is no longer true, and they need a moment to notice.
+    fn doubt_clock(&mut self, id: HostId) {
+        for other in (0..self.hosts.len()).filter(|other| *other != id) {
+            self.doubts.insert((id.min(other), id.max(other)), CLOCK_RECOVERY);
+        }
+    }
+
+    /// Pairs that could exchange packets since the last look have come closer to the truth.
+    fn ease_doubts(&mut self) {
+        let (network, hosts) = (&self.network, &self.hosts);
+        let knows = |host: HostId, peer: HostId, connection: ConnectionId| {
+            let host = hosts.get(host).filter(|host| host.runs());
+            host.is_some_and(|host| host.connections.get(&peer) == Some(&connection))
+        };
+        self.doubts.retain(|(a, b), left| {
+            let connection = network.connection(*a, *b).filter(|it| network.silent_since(*it).is_none());
+            if connection.is_some_and(|it| knows(*a, *b, it) && knows(*b, *a, it)) {
+                *left = left.saturating_sub(SAMPLE);
+            }
+            !left.is_zero()
+        });
     }
 
     fn stall_card(&mut self, id: HostId, length: Duration) {
@@ -787,6 +814,7 @@ impl World {
     }
 
     fn sample(&mut self) {
+        self.ease_doubts();
         let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
         let moment = Moment { at: self.now, calm_for: self.now.since(self.disturbed_at), nodes };
         self.tell(&Fact::Moment(&moment));
@@ -800,15 +828,19 @@ impl World {
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
             // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            if !other.runs() || other.hostile.is_some() || self.just_stepped(host) || self.just_stepped(other)
-            {
+            let doubtful = self.doubts.contains_key(&(id.min(*of), id.max(*of)));
+            if !other.runs() || other.hostile.is_some() || doubtful {
                 return None;
             }
             let stated = node.clock(local, &other.peer)?;
             Some(ClockMoment { of: *of, stated, true_offset_ns: other.clock.local_at(self.now) - local })
         });
+        let members = self.members(node);
+        let key = |id: &HostId| self.peer_key(*id);
+        let reference = members.iter().copied().chain([id]).min_by_key(key).unwrap_or(id);
         Some(NodeMoment {
-            members: self.members(node),
+            members,
+            reference,
             beat: register.beat_at(node.session().timebase().session_at(local)),
             tempo_bpm: register.tempo_bpm,
             clocks: clocks.collect(),
@@ -819,10 +851,6 @@ impl World {
                 .collect(),
             held: node.held().collect(),
         })
-    }
-
-    fn just_stepped(&self, host: &Host) -> bool {
-        host.stepped_at.is_some_and(|at| self.now.since(at) < CLOCK_RECOVERY)
     }
 
     fn members(&self, node: &Node) -> Vec<HostId> {

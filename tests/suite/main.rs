@@ -12,6 +12,7 @@ mod bad_input;
 mod beat;
 mod control;
 mod demo;
+mod desk;
 mod discovery;
 mod first_jam;
 mod five_nodes;

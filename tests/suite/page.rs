@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests::{Lan, bandmesh, seconds};
 
 /// A scenario takes 10 to 60 s; a slow machine gets the rest.
-const LIMIT: Duration = seconds(240);
+const LIMIT: Duration = seconds(420);
 
 /// Plays `tests/page/scenarios/NAME.mjs`; what it needs and does not find is a failure, not a reason to leave it out.
 #[track_caller]

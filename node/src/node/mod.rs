@@ -218,7 +218,7 @@ impl Node {
         let to_mesh: Arc<OnceLock<Mesh>> = Arc::default();
         let (mesh_cell, missed, project_recorder) =
             (to_mesh.clone(), project_missed.clone(), recorder.clone());
-        let (project, notes) = project::start(&settings.project_file, config, move |event| {
+        let (project, notes) = project::start(&settings.project_file, config, recorder.clone(), move |event| {
             if let Some(mesh) = mesh_cell.get() {
                 brain::serve_project(mesh, &project_recorder, &event);
             }

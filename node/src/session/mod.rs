@@ -463,7 +463,9 @@ impl<P: Ord + Clone> Session<P> {
             }
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference() == Some(peer);
-                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference) {
+                let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
+                let outvoted = timebase::is_far(error) && timebase::is_outvoted(error, self.errors());
+                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference, outvoted) {
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
             }
@@ -489,6 +491,14 @@ impl<P: Ord + Clone> Session<P> {
             let claim = Control::ClaimTimebase(self.heartbeat(now_ns));
             self.outputs.push_back(Output::Send(peer.clone(), claim));
         }
+    }
+
+    /// How far the members of our timebase are ahead of us, ns, as far as their clocks are known.
+    fn errors(&self) -> impl Iterator<Item = i64> {
+        self.peers.values().filter_map(|peer| {
+            let last = peer.last.filter(|last| last.timebase == self.timebase.id)?;
+            Some(self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?))
+        })
     }
 
     /// The member that keeps the timebase's time; `None` when that is this node.

@@ -114,6 +114,7 @@ mod tests {
         let clocks = vec![ClockMoment { of: 1, stated, true_offset_ns }];
         let node = NodeMoment {
             members: vec![1],
+            reference: 0,
             beat: 0.0,
             tempo_bpm: 120.0,
             clocks,

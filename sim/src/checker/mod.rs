@@ -102,6 +102,8 @@ pub struct Moment {
 pub struct NodeMoment {
     /// Which hosts it takes for members.
     pub members: Vec<HostId>,
+    /// Whose clock its session time follows: of itself and its members the one with the smallest peer id.
+    pub reference: HostId,
     /// The beat it plays now.
     pub beat: f64,
     /// The tempo it plays, beats per minute.

@@ -6,7 +6,7 @@
 //! needs no rights, or between two network namespaces over TUN. [`nat`] makes namespaces behind routers that
 //! translate addresses.
 //!
-//! Reading order: [`line`] decides, [`drive`] keeps the time, [`udp`] and [`tun`] carry, [`args`] is the
+//! Reading order: [`mod@line`] decides, [`drive`] keeps the time, [`udp`] and [`tun`] carry, [`args`] is the
 //! command line.
 
 pub mod args;

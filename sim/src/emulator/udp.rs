@@ -229,11 +229,8 @@ fn read(socket: &UdpSocket) -> io::Result<Option<Datagram>> {
         );
         let received = match received.map_err(io::Error::from) {
             Ok(received) => received,
-            // A connected socket is told when the target's port was closed: the packet is gone, not the line.
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
-            Err(e) if e.kind() == io::ErrorKind::HostUnreachable => return Ok(None),
+            // A connected socket is told of packets that did not get there; these are gone, the line is not.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || is_about_a_packet(&e) => return Ok(None),
             Err(e) => return Err(e),
         };
         let stamp = received.cmsgs().ok().and_then(|mut all| {
@@ -248,6 +245,16 @@ fn read(socket: &UdpSocket) -> io::Result<Option<Datagram>> {
     bytes.shrink_to_fit();
     let now_ns = monotonic_ns();
     Ok(Some(Datagram { arrived_ns: now_ns.saturating_sub(stamp.map_or(0, age_ns)), from, bytes }))
+}
+
+/// Errors that ICMP messages turn into.
+fn is_about_a_packet(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::EMSGSIZE | libc::EPROTO | libc::ENOPROTOOPT | libc::EACCES)
+        )
 }
 
 /// How long ago the system received it. Its stamp is in civil time, which may be set meanwhile: more than a

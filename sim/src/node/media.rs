@@ -9,7 +9,7 @@
 //! than all the rest. Notes are followed to where they would leave for the MIDI output.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use engine::{
 use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
-    rtp::Header,
+    rtp::{Header, payload_type},
     time::{LocalTime, SessionTime},
 };
 
@@ -50,6 +50,8 @@ const OBSERVE: Duration = Duration::from_millis(50);
 const STEP_NS: u64 = 20_000_000;
 /// First numbers of both streams: close to the end, to show that the wrap is harmless.
 const FIRST_SEQUENCES: u32 = 65_000 << 16 | 65_300;
+/// Numbers remembered for sabotage.
+const SEEN: usize = 64;
 /// Where an RTP packet has its sequence number and its timestamp.
 const SEQUENCE: std::ops::Range<usize> = 2..4;
 const TIMESTAMP: std::ops::Range<usize> = 4..8;
@@ -85,8 +87,8 @@ struct Member {
     midi_ssrc: u32,
     /// Odd while the member shares our timebase.
     epoch: u64,
-    /// For sabotage: packets handed on so far.
-    packets: u16,
+    /// For sabotage: numbers of the latest packets.
+    seen: VecDeque<u16>,
 }
 
 /// A datagram and who gets it.
@@ -169,7 +171,7 @@ impl Media {
             outgoing,
             midi_ssrc,
             epoch: 0,
-            packets: 0,
+            seen: VecDeque::new(),
         };
         self.members.insert(peer, member);
         Ok(())
@@ -246,14 +248,14 @@ impl Media {
         peer: &PeerKey,
         datagram: &Bytes,
     ) -> Vec<Addressed> {
-        let Some((epoch, packets)) = self.members.get(peer).map(|it| (it.epoch, it.packets)) else {
-            return vec![];
-        };
+        let Some(epoch) = self.members.get(peer).map(|member| member.epoch) else { return vec![] };
         let moment = self.moment(now, epoch);
-        let datagrams = sabotaged(datagram, self.sabotage, packets);
         let Some(member) = self.members.get_mut(peer) else { return vec![] };
+        let datagrams = match self.sabotage {
+            Some(sabotage) => sabotaged(datagram, sabotage, &mut member.seen),
+            None => vec![datagram.clone()],
+        };
         for datagram in &datagrams {
-            member.packets = member.packets.wrapping_add(1);
             let blocks = member.incoming.handle_datagram(moment, datagram);
             if let Some(block) = blocks.iter().find(|block| block.ssrc == member.midi_ssrc) {
                 member.outgoing.handle_midi_acknowledged(block.highest_sequence);
@@ -368,33 +370,37 @@ impl Media {
     }
 }
 
-/// The datagram as a receiver with this fault sees it.
-fn sabotaged(datagram: &Bytes, sabotage: Option<Sabotage>, packets: u16) -> Vec<Bytes> {
+/// The datagram as a receiver with this fault takes it.
+///
+/// The receiver checks both the number and the timestamp of a packet, so a fault that lets one through twice is shown
+/// by giving it two numbers (twice its own, and one more) and two timestamps.
+fn sabotaged(datagram: &Bytes, sabotage: Sabotage, seen: &mut VecDeque<u16>) -> Vec<Bytes> {
     let header = Header::parse(datagram).ok().filter(|_| classify(datagram) == Some(Kind::Rtp));
-    let Some((header, payload)) =
-        header.filter(|(it, _)| it.payload_type != transport::rtp::payload_type::MIDI)
-    else {
+    let Some((header, payload)) = header.filter(|(it, _)| it.payload_type != payload_type::MIDI) else {
         return vec![datagram.clone()];
     };
-    let rewritten = |sequence: u16, timestamp: u32| {
+    let renumbered = |again: bool, later_frames: u32| {
         let mut bytes = datagram.to_vec();
+        let sequence = header.sequence.wrapping_mul(2).wrapping_add(u16::from(again));
         if let Some(field) = bytes.get_mut(SEQUENCE) {
             field.copy_from_slice(&sequence.to_be_bytes());
         }
         if let Some(field) = bytes.get_mut(TIMESTAMP) {
-            field.copy_from_slice(&timestamp.to_be_bytes());
+            field.copy_from_slice(&header.timestamp.wrapping_add(later_frames).to_be_bytes());
         }
         Bytes::from(bytes)
     };
+    let is_known = seen.contains(&header.sequence);
+    seen.push_back(header.sequence);
+    if seen.len() > SEEN {
+        seen.pop_front();
+    }
     match sabotage {
-        // A number that is always new is one that nobody looks at.
-        Some(Sabotage::SkipSequenceCheck) => vec![rewritten(packets, header.timestamp)],
-        Some(Sabotage::DoubleFrames) => {
-            let frames = (payload.len() / 2) as u32;
-            let next = header.timestamp.wrapping_add(frames);
-            vec![rewritten(packets, header.timestamp), rewritten(packets.wrapping_add(1), next)]
-        }
-        Some(Sabotage::DropAudio) if header.sequence.is_multiple_of(8) => vec![],
+        Sabotage::SkipSequenceCheck if is_known => vec![renumbered(true, 1)],
+        Sabotage::SkipSequenceCheck => vec![renumbered(false, 0)],
+        // Two octets a frame: half a packet later.
+        Sabotage::DoubleFrames => vec![renumbered(false, 0), renumbered(true, payload.len() as u32 / 4)],
+        Sabotage::DropAudio if header.sequence.is_multiple_of(8) => vec![],
         _ => vec![datagram.clone()],
     }
 }

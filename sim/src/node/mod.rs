@@ -325,7 +325,7 @@ impl Node {
         let Some(media) = &mut self.media else { return };
         let datagrams = media.handle_callback(local(now_ns));
         self.send_datagrams(datagrams);
-        if self.sabotage == Some(Sabotage::TalkWithoutEnd) {
+        if self.sabotage == Some(Sabotage::TalkWithoutEnd) && self.most_effects <= MAX_EFFECTS {
             let word = || Effect::Warning("and another thing".to_owned());
             self.effects.extend(std::iter::repeat_with(word).take(MAX_EFFECTS + 1));
             self.most_effects = self.effects.len();

@@ -6,6 +6,7 @@
 
 mod band;
 mod chaos;
+mod hostile;
 mod lines;
 mod paths;
 
@@ -125,6 +126,41 @@ pub const ALL: &[Scenario] = &[
         name: "card-stall",
         about: "two players whose sound cards miss callbacks and change their rate",
         plan: lines::card_stall,
+    },
+    Scenario {
+        name: "hostile-garbage",
+        about: "three members and a fourth that sends random octets on every channel",
+        plan: hostile::garbage,
+    },
+    Scenario {
+        name: "hostile-flood",
+        about: "a member that says thousands of things a second",
+        plan: hostile::flood,
+    },
+    Scenario {
+        name: "hostile-clock",
+        about: "a member that lies about what time it is",
+        plan: hostile::clock,
+    },
+    Scenario {
+        name: "hostile-replay",
+        about: "a member that sends old messages again",
+        plan: hostile::replay,
+    },
+    Scenario {
+        name: "hostile-silence",
+        about: "a peer that takes connections and never says hello",
+        plan: hostile::silence,
+    },
+    Scenario {
+        name: "hostile-oversize",
+        about: "a member that sends frames longer than anybody reads",
+        plan: hostile::oversize,
+    },
+    Scenario {
+        name: "hostile-forgery",
+        about: "a member that alters changes of the project and signs for others",
+        plan: hostile::forgery,
     },
     Scenario {
         name: "chaos",

@@ -45,6 +45,10 @@ pub(super) fn rate_limited(name: &'static str, random: &mut Random) -> Plan {
         // What others add to the line comes in bursts: many edits at once.
         edits(&mut plan, random, host, 30, 10.0, 12.0);
     }
+    // On a line that is nearly full every clock packet waits for the audio packet before it, and how long changes with
+    // the slow beat between the streams: unequal there and back for tens of seconds, which no exchange can tell from
+    // a clock. Up to half of the estimates were seen further off than stated, none by more than half as much again.
+    plan.bounds.clock_misses = 0.6;
     finish(plan)
 }
 

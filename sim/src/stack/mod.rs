@@ -15,7 +15,7 @@ pub mod agenda;
 pub mod host;
 pub mod internet;
 mod ledger;
-mod nat;
+pub mod nat;
 mod payload;
 mod record;
 pub mod scenario;

@@ -164,6 +164,7 @@ async function foreignPages() {
       form.innerHTML = `<input name='{"playing":true,"x":"' value='"}'>`;
       form.submit();
     }, `${alice.http}/api/v1/transport`);
+    await page.waitForURL(/transport/);
     await page.waitForLoadState();
     assert.match(await page.content(), /foreign_origin|wrong_method|no_token/);
   }
@@ -203,7 +204,7 @@ async function wallDisplay() {
   await page.getByText("View only").waitFor();
   await strip(page, bob).waitFor();
   await eventually("it shows latency", async () => /\d ms/.test(await strip(page, bob).innerText()));
-  for (const control of await page.locator(".strip button:not([aria-label=Settings]), .strip input, .strip select, .beat-bar button, .beat-bar input").all()) {
+  for (const control of await page.locator(".strip .desk button, .strip input, .strip select, .beat-bar button, .beat-bar input").all()) {
     assert.ok(await control.isDisabled(), `${await control.getAttribute("aria-label")} does nothing on a wall display`);
   }
   await page.keyboard.press("Space");

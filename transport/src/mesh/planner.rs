@@ -394,7 +394,7 @@ impl Planner {
         if let Some(reason) = refusal {
             self.close(connection, reason);
         } else if let Some(leaves) = self.stranger_to_leave() {
-            self.close(leaves, CloseReason::Crowded);
+            self.put_out(leaves);
         }
     }
 
@@ -619,6 +619,16 @@ impl Planner {
         }
         let largest = crowds.into_values().max()?;
         (count > MAX_STRANGERS).then_some(largest.1.0)
+    }
+
+    /// Closes a stranger's connection. Its place among the known peers is the next to be given away: with a flood of such
+    /// there would be none left for a friend.
+    fn put_out(&mut self, stranger: ConnectionKey) {
+        let peer = self.connections.get(&stranger).map(|connection| connection.peer);
+        if let Some(record) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
+            record.failures = record.failures.saturating_add(1);
+        }
+        self.close(stranger, CloseReason::Crowded);
     }
 
     /// Remembers where a peer was reached.

@@ -16,6 +16,7 @@ mod member;
 mod order;
 mod parameter;
 mod project;
+mod signer;
 mod sync;
 mod vetting;
 
@@ -25,4 +26,4 @@ pub mod storage;
 pub use command::{Command, CommandError, MAX_COMMANDS, Outcome, Receipt};
 pub use member::PeerKey;
 pub use parameter::{DefaultValue, Kind, Parameter, parameter, parameters};
-pub use project::{Config, Output, Project};
+pub use project::{Config, MAX_UNDO_STEPS, Output, Project, UndoError, UndoLeft, Undone};

@@ -266,3 +266,20 @@ proptest! {
         prop_assert!(band.complaints().is_empty(), "{:?}", band.complaints());
     }
 }
+
+#[test]
+fn a_conflict_is_settled_by_writing_the_value_that_stands() {
+    for (zero, one) in [("n7", "n1"), ("n1", "n7")] {
+        let mut band = Band::new(2);
+        band.connect_all();
+        band.deliver();
+        band.set(0, "/session/name", zero);
+        band.set(1, "/session/name", one);
+        band.pass(3_000);
+        band.assert_equal();
+        band.set(0, "/session/name", zero);
+        band.pass(3_000);
+        assert_eq!(band.complaints(), Vec::<&Output>::new());
+        band.assert_equal();
+    }
+}

@@ -12,3 +12,4 @@ pub mod node;
 pub mod project;
 pub mod run;
 pub mod session;
+pub mod trace;

@@ -9,6 +9,8 @@
 //! of the queue, and a bounded number of bytes each; beyond that they are dropped, which the project's own digests
 //! repair within seconds.
 
+mod recorded;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -21,11 +23,15 @@ use std::{
 };
 
 use crdt::{
-    Command, CommandError, Config, Outcome, Output, PeerKey, Project,
+    Command, CommandError, Config, Outcome, Output, PeerKey, Project, UndoError, UndoLeft, Undone,
     storage::{BatchId, Committer, Store, StoreError},
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+use crate::trace::Recorder;
+
+pub use recorded::RecordedProject;
 
 /// Requests that may wait for the project thread.
 const QUEUE: usize = 1024;
@@ -91,6 +97,17 @@ pub enum EditError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why nothing was undone or redone.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoFailed {
+    /// The project said no.
+    #[error(transparent)]
+    Refused(#[from] UndoError),
+    /// As with an edit.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
 /// What became of a list of commands.
 #[derive(Clone, Debug)]
 pub struct Edited {
@@ -111,6 +128,8 @@ pub struct Summary {
     pub changes: u64,
     /// Whether everything is on disk.
     pub saved: bool,
+    /// What can be undone and redone.
+    pub undo: UndoLeft,
 }
 
 /// A handle on the project thread; cheap to clone.
@@ -130,7 +149,8 @@ struct Waiting {
 }
 
 enum Request {
-    Edit { commands: Vec<Command>, wait: bool, reply: Reply },
+    Edit { commands: Vec<Command>, wait: bool, gesture: bool, reply: Reply },
+    Undo { redo: bool, what: oneshot::Sender<Result<Undone, UndoError>>, reply: Reply },
     Read { address: Option<String>, reply: oneshot::Sender<Option<Value>> },
     Connected(PeerKey),
     Disconnected(PeerKey),
@@ -154,6 +174,7 @@ pub struct Running {
 pub fn start(
     path: &Path,
     config: Config,
+    recorder: Recorder,
     events: impl FnMut(Event) + Send + 'static,
 ) -> Result<(Running, Vec<String>), OpenError> {
     let (store, loaded) = Store::open(path)?;
@@ -164,7 +185,7 @@ pub fn start(
         // The project thread outlives the committer; a closed queue means both are stopping.
         let _ = stored.send(Request::Stored(batch, result));
     })?;
-    let project = Project::new(config, loaded);
+    let project = RecordedProject::new(unix_ms(), config, loaded, recorder);
     let summary = Arc::new(Mutex::new(summarise(&project)));
     let handle =
         Handle { requests, summary: summary.clone(), waiting: Arc::default(), stopping: Arc::default() };
@@ -192,23 +213,39 @@ impl Running {
 }
 
 impl Handle {
-    /// Carries out `commands`, all or none. With `wait` the answer comes once they are on disk.
+    /// Carries out `commands`, all or none, as one gesture that can be undone. With `wait` the answer comes once they are on
+    /// disk.
     ///
     /// # Errors
     /// [`EditError`].
     pub async fn edit(&self, commands: Vec<Command>, wait: bool) -> Result<Edited, EditError> {
         let (reply, answer) = oneshot::channel();
-        self.request(Request::Edit { commands, wait, reply })?;
+        self.request(Request::Edit { commands, wait, gesture: true, reply })?;
         tokio::time::timeout(ANSWER_TIMEOUT, answer)
             .await
             .map_err(|_| Unavailable)?
             .map_err(|_| Unavailable)?
     }
 
-    /// Carries out `commands` without waiting for any result; for what the node itself notes down.
+    /// Takes this node's latest edit back, or makes the latest undone one again, and waits until that is on disk.
+    ///
+    /// # Errors
+    /// [`UndoFailed`].
+    pub async fn undo(&self, redo: bool) -> Result<Undone, UndoFailed> {
+        let ((what, undone), (reply, answer)) = (oneshot::channel(), oneshot::channel());
+        self.request(Request::Undo { redo, what, reply }).map_err(EditError::from)?;
+        let outcome = tokio::time::timeout(ANSWER_TIMEOUT, async {
+            let undone = undone.await.map_err(|_| EditError::Unavailable(Unavailable))??;
+            answer.await.map_err(|_| EditError::Unavailable(Unavailable))??;
+            Ok(undone)
+        });
+        outcome.await.unwrap_or_else(|_| Err(EditError::Unavailable(Unavailable).into()))
+    }
+
+    /// Carries out `commands` without waiting for any result and without undo; for what the node itself notes down.
     pub fn note(&self, commands: Vec<Command>) {
         let (reply, _) = oneshot::channel();
-        if self.request(Request::Edit { commands, wait: false, reply }).is_err() {
+        if self.request(Request::Edit { commands, wait: false, gesture: false, reply }).is_err() {
             tracing::warn!("the project queue is full; an edit of the node's own was dropped");
         }
     }
@@ -277,7 +314,7 @@ impl Handle {
 
 struct Actor<F> {
     handle: Handle,
-    project: Project,
+    project: RecordedProject,
     committer: Committer,
     summary: Arc<Mutex<Summary>>,
     events: F,
@@ -319,26 +356,24 @@ impl<F: FnMut(Event)> Actor<F> {
     fn handle(&mut self, request: Request) {
         let now = unix_ms();
         match request {
-            Request::Edit { commands, wait, reply } => match self.project.command(now, &commands) {
-                Err(error) => self.answers.push((reply, Err(error.into()))),
-                Ok(receipt) => {
-                    let edited = Edited {
-                        results: receipt.results,
-                        heads_hash: self.project.heads_hash(),
-                        durable: false,
-                    };
-                    match receipt.batch {
-                        Some(batch) if wait && !self.project.is_durable(batch) => {
-                            self.waiting.entry(batch).or_default().push((reply, edited));
-                        }
-                        // Nothing changed, so nothing has to be written.
-                        batch => {
-                            let durable = batch.is_none_or(|batch| self.project.is_durable(batch));
-                            self.answers.push((reply, Ok(Edited { durable, ..edited })));
-                        }
-                    }
+            Request::Edit { commands, wait, gesture, reply } => {
+                let receipt = match gesture {
+                    true => self.project.gesture(now, &commands),
+                    false => self.project.command(now, &commands),
+                };
+                match receipt {
+                    Err(error) => self.answers.push((reply, Err(error.into()))),
+                    Ok(receipt) => self.answer(reply, receipt.results, receipt.batch, wait),
                 }
-            },
+            }
+            Request::Undo { redo, what, reply } => {
+                let undone = self.project.undo(now, redo);
+                if let Ok(undone) = &undone {
+                    self.answer(reply, Vec::new(), undone.batch, true);
+                }
+                // Whoever asked may have given up by now.
+                drop(what.send(undone));
+            }
             Request::Read { address, reply } => {
                 let value = match address {
                     None => Some(self.project.to_json()),
@@ -366,8 +401,23 @@ impl<F: FnMut(Event)> Actor<F> {
         }
     }
 
+    /// Answers an edit, at once or when its batch is on disk.
+    fn answer(&mut self, reply: Reply, results: Vec<Outcome>, batch: Option<BatchId>, wait: bool) {
+        let edited = Edited { results, heads_hash: self.project.heads_hash(), durable: false };
+        match batch {
+            Some(batch) if wait && !self.project.is_durable(batch) => {
+                self.waiting.entry(batch).or_default().push((reply, edited));
+            }
+            // Nothing changed, so nothing has to be written.
+            batch => {
+                let durable = batch.is_none_or(|batch| self.project.is_durable(batch));
+                self.answers.push((reply, Ok(Edited { durable, ..edited })));
+            }
+        }
+    }
+
     fn drain(&mut self) {
-        while let Some(output) = self.project.poll() {
+        while let Some(output) = self.project.poll(unix_ms) {
             match output {
                 Output::Send { peer, bytes } => (self.events)(Event::Send { peer, bytes }),
                 Output::Store(batch) => {
@@ -387,6 +437,7 @@ impl<F: FnMut(Event)> Actor<F> {
             }
         }
         let summary = summarise(&self.project);
+        self.project.note_heads(unix_ms, &summary.heads_hash);
         *lock(&self.summary) = summary;
         for (reply, answer) in self.answers.drain(..) {
             // Whoever asked may have given up by now.
@@ -400,7 +451,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn summarise(project: &Project) -> Summary {
-    Summary { heads_hash: project.heads_hash(), changes: project.changes(), saved: project.saved() }
+    Summary {
+        heads_hash: project.heads_hash(),
+        changes: project.changes(),
+        saved: project.saved(),
+        undo: project.undo_left(),
+    }
 }
 
 /// Milliseconds since 1970, for stamps that people read.

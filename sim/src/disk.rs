@@ -2,8 +2,9 @@
 //!
 //! "Saved" means something only if a power cut at the worst moment cannot take it back. [`Disk`] is the file
 //! that a node's project store writes to. It keeps what a write cache would: everything since the last
-//! completed sync is at risk. On a power cut each such write independently survives, is lost, or is torn at
-//! a sector boundary, whatever the order they were made in; on a mere crash of the process all of them
+//! completed sync is at risk. On a power cut each such write independently survives, is lost, or is torn: of its
+//! sectors some are written and some are not, in any order, and whatever the order the writes were made in; on a mere
+//! crash of the process all of them
 //! survive, because the operating system still has them.
 //!
 //! The store commits synchronously, in no virtual time, but a commit takes [`Disk::commit_time`] to be
@@ -90,9 +91,10 @@ impl Disk {
     pub fn lose_power(&self, random: &mut Random, mid_commit: bool) {
         let mut content = self.lock();
         content.owner += 1;
-        let keep = content.cut_point(random, mid_commit);
-        let safe =
-            if content.lies_about_sync { 0 } else { content.last_sync(keep).map_or(0, |last| last + 1) };
+        let cut = content.cut_point(random, mid_commit);
+        // A lying disk had everything in a cache that is gone as a whole: what is left is old, but not torn.
+        let keep = if content.lies_about_sync { 0 } else { cut };
+        let safe = content.last_sync(keep).map_or(0, |last| last + 1);
         let mut image = std::mem::take(&mut content.settled);
         for (index, operation) in content.since.drain(..).take(keep).enumerate() {
             apply(&mut image, &operation, (index >= safe).then_some(&mut *random));
@@ -104,6 +106,13 @@ impl Disk {
     /// From now on syncs are reported and do nothing. For tests that a checker notices.
     pub fn lie_about_sync(&self) {
         self.lock().lies_about_sync = true;
+    }
+
+    /// Everything on it is overwritten. For tests that a checker notices.
+    pub fn spoil(&self) {
+        let mut content = self.lock();
+        content.live.fill(0xA5);
+        content.settled.fill(0xA5);
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -132,23 +141,37 @@ fn apply(image: &mut Vec<u8>, operation: &Operation, luck: Option<&mut Random>) 
                 image.resize(*len, 0);
             }
         }
-        Operation::Write { offset, data } => {
-            let mut kept = data.len();
-            if let Some(random) = luck {
-                kept = match random.below(3) {
-                    0 => 0,
-                    1 => data.len(),
-                    _ => random.below((data.len() / SECTOR) as u64 + 1) as usize * SECTOR,
-                };
-            }
-            let (kept, end) = (kept.min(data.len()), offset + kept.min(data.len()));
-            if kept > 0 && image.len() < end {
-                image.resize(end, 0);
-            }
-            if let (Some(place), Some(part)) = (image.get_mut(*offset..end), data.get(..kept)) {
-                place.copy_from_slice(part);
-            }
+        Operation::Write { offset, data } => match luck {
+            None => write(image, *offset, data),
+            Some(random) => match random.below(3) {
+                0 => {}
+                1 => write(image, *offset, data),
+                _ => tear(image, *offset, data, random),
+            },
+        },
+    }
+}
+
+/// Writes some of the sectors that the data covers.
+fn tear(image: &mut Vec<u8>, offset: usize, data: &[u8], random: &mut Random) {
+    let (mut at, mut rest) = (offset, data);
+    while !rest.is_empty() {
+        let to_next_sector = (SECTOR - at % SECTOR).min(rest.len());
+        let (sector, after) = rest.split_at(to_next_sector);
+        if random.chance(0.5) {
+            write(image, at, sector);
         }
+        (at, rest) = (at + sector.len(), after);
+    }
+}
+
+fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    if let Some(place) = image.get_mut(offset..end) {
+        place.copy_from_slice(data);
     }
 }
 
@@ -237,6 +260,26 @@ mod tests {
             lost += u32::from(bytes[1_024..] != [2; 1_024]);
         }
         assert!((10..45).contains(&lost), "{lost} of 50");
+    }
+
+    #[test]
+    fn a_torn_write_leaves_any_of_its_sectors_and_later_writes_may_survive_earlier_ones() {
+        let (mut holes, mut reordered) = (0, 0);
+        for seed in 0..200 {
+            let disk = Disk::default();
+            let handle = disk.open();
+            handle.set_len(8 * SECTOR as u64).unwrap();
+            handle.sync_data().unwrap();
+            handle.write(0, &[1; 4 * SECTOR]).unwrap();
+            handle.write(4 * SECTOR as u64, &[2; 4 * SECTOR]).unwrap();
+            disk.lose_power(&mut Random::new(seed), false);
+            let bytes = read(&disk);
+            let written: Vec<bool> = bytes.chunks(SECTOR).map(|sector| sector[0] != 0).collect();
+            assert!(bytes.chunks(SECTOR).all(|sector| sector.iter().all(|byte| *byte == sector[0])));
+            holes += u32::from(!written[0] && written[1] || written[0] && !written[1] && written[2]);
+            reordered += u32::from(!written[0..4].contains(&true) && written[4..].contains(&true));
+        }
+        assert!(holes > 10 && reordered > 10, "{holes} with holes, {reordered} in another order");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crdt::PeerKey;
 use crate::{
     clock::{HostClock, WorldTime},
     disk::Disk,
+    hostile::Hostile,
     network::{ConnectionId, HostId},
     node::{Node, Sabotage},
     plan::HostPlan,
@@ -24,6 +25,7 @@ pub(crate) struct Host {
     /// The card while its node runs.
     pub(crate) running_card: Option<SoundCard>,
     pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) hostile: Option<Hostile>,
     pub(crate) signing_key: ed25519_dalek::SigningKey,
     pub(crate) peer: PeerKey,
     pub(crate) disk: Disk,
@@ -32,10 +34,16 @@ pub(crate) struct Host {
     pub(crate) boot: u32,
     /// The earliest timer that is queued.
     pub(crate) wake_at: Option<WorldTime>,
+    /// When the next callback of its card is due.
+    pub(crate) callback_at: Option<WorldTime>,
     /// Connections its node knows of.
     pub(crate) connections: BTreeMap<HostId, ConnectionId>,
     /// Peers it takes no connection from, and until when.
     pub(crate) banned: BTreeMap<HostId, WorldTime>,
+    /// Since when it sleeps.
+    pub(crate) asleep: Option<WorldTime>,
+    /// Connections whose end it will notice when it wakes up.
+    pub(crate) missed: Vec<(HostId, ConnectionId)>,
 }
 
 impl Host {
@@ -49,15 +57,34 @@ impl Host {
             card: plan.card,
             running_card: None,
             sabotage: plan.sabotage,
+            hostile: plan.hostile,
             peer: PeerKey(signing_key.verifying_key().to_bytes()),
             signing_key,
             disk: Disk::default(),
             node: None,
             boot: 0,
             wake_at: None,
+            callback_at: None,
             connections: BTreeMap::new(),
             banned: BTreeMap::new(),
+            asleep: None,
+            missed: vec![],
         }
+    }
+
+    /// What its steady clock shows, ns; it stands still while the host sleeps.
+    pub(crate) fn local_at(&self, now: WorldTime) -> i64 {
+        self.clock.local_at(self.asleep.map_or(now, |since| since.min(now)))
+    }
+
+    /// The clock jumps by so much, ns.
+    pub(crate) fn step_clock(&mut self, by_ns: i64) {
+        self.clock.offset_ns = self.clock.offset_ns.saturating_add(by_ns);
+    }
+
+    /// Whether its node runs and is awake.
+    pub(crate) fn runs(&self) -> bool {
+        self.node.is_some() && self.asleep.is_none()
     }
 
     pub(crate) fn bans(&self, peer: HostId, now: WorldTime) -> bool {

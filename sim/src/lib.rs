@@ -9,19 +9,29 @@
 //! Reading order: [`plan`] (what a run is), [`scenario`] (the named ones), [`world`] (how it is run),
 //! [`node`] (how the cores are joined), [`network`] and [`disk`] (what they run on), [`checker`].
 //!
+//! [`emulator`] puts the same paths between real processes.
+//!
 //! What a run cannot show: libp2p, quinn and the operating system are not in it, only the decisions above
 //! them.
 
 pub mod checker;
 pub mod clock;
 pub mod disk;
+pub mod emulator;
 mod host;
+pub mod hostile;
 pub mod log;
 pub mod network;
 pub mod node;
+pub mod path;
 pub mod plan;
 pub mod random;
+pub mod replay;
 pub mod report;
+pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod sound_card;
+pub mod stack;
+pub mod swarm;
 pub mod world;

@@ -18,7 +18,7 @@ pub struct Log {
 }
 
 /// Somebody who reads the log as it is written.
-pub type Reader = Box<dyn FnMut(WorldTime, &str)>;
+pub type Reader = Box<dyn FnMut(WorldTime, &str) + Send>;
 
 impl Log {
     /// An empty log. `reader` gets each event as a line of text.

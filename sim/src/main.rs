@@ -1,22 +1,25 @@
 //! The simulator's command line.
 
 use std::{
-    io::Write as _,
+    fs::File,
+    io::{self, BufReader, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
-    },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
 use sim::{
+    emulator::args::{self, LinkArguments, NatCommand},
     log::Reader,
+    path::PathCommand,
+    replay,
     report::Report,
-    scenario::{self, Scenario},
-    world,
+    run, scenario, stack, swarm,
 };
+
+/// How often a swarm says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Plays Bandmesh's own cores in a virtual world, replayed from a seed and judged by checkers.
 #[derive(Parser)]
@@ -40,11 +43,17 @@ enum Command {
         /// The seed that everything random is drawn from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// With these of its faults only, by their numbers from 1: `3,7`; none: `--only=`.
+        #[arg(long, value_delimiter = ',', num_args = 0.., require_equals = true, value_parser = fault_number)]
+        only: Option<Vec<usize>>,
+        /// If it fails, look for the fewest faults that fail alike.
+        #[arg(long, conflicts_with_all = ["only", "log"])]
+        shrink: bool,
         /// Write every event to stderr.
         #[arg(long)]
         log: bool,
     },
-    /// Play many seeds, each with the scenario it draws.
+    /// Play many seeds, each with the scenario it draws; what fails is made short.
     Swarm {
         /// How many seeds.
         #[arg(long)]
@@ -52,22 +61,65 @@ enum Command {
         /// The first of them.
         #[arg(long, default_value_t = 1)]
         first: u64,
+        /// How many at a time; as many as there are processors if not given.
+        #[arg(long)]
+        jobs: Option<usize>,
     },
+    /// Record what a real path does to packets.
+    #[command(subcommand)]
+    Path(PathCommand),
+    /// Put a bad link between real programs.
+    Link(Box<LinkArguments>),
+    /// Set up routers that translate addresses, in network namespaces.
+    #[command(subcommand)]
+    Nat(NatCommand),
+    /// Run a node's cores again on the trace it wrote with --trace, and compare every decision.
+    Replay {
+        /// The trace.
+        file: PathBuf,
+    },
+}
+
+/// An empty list is one empty value.
+fn fault_number(text: &str) -> Result<usize, String> {
+    if text.is_empty() {
+        Ok(0)
+    } else {
+        text.parse().map_err(|_| format!("{text:?} is no number of a fault"))
+    }
 }
 
 fn main() -> ExitCode {
     let Arguments { command, json } = Arguments::parse();
     let done = match command {
         Command::List => list(json),
-        Command::Run { scenario, seed, log } => match scenario::find(&scenario) {
-            Some(scenario) => show(&play(scenario, seed, log.then(to_stderr)), json),
+        Command::Run { scenario, seed, only, shrink, log } => match scenario::find(&scenario) {
+            Some(scenario) if shrink => show(&run::play_and_shrink(scenario, seed), json),
+            Some(scenario) => show(&run::play(scenario, seed, only.as_deref(), log.then(to_stderr)), json),
+            None if stack::scenario::find(&scenario).is_some() => play_stack(&scenario, seed, log, json),
             None => {
-                let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
+                let names: Vec<&str> = all_scenarios().map(|(name, _)| name).collect();
                 say_error(&format!("there is no scenario {scenario}; there are {}", names.join(", ")));
                 return ExitCode::from(2);
             }
         },
-        Command::Swarm { seeds, first } => swarm(first, seeds, json),
+        Command::Swarm { seeds, first, jobs } => swarm_of(first, seeds, jobs, json),
+        Command::Link(arguments) => return args::link(&arguments, json),
+        Command::Nat(command) => return args::nat(&command, json),
+        Command::Replay { file } => match play_again(&file) {
+            Ok(outcome) => show_replay(&outcome, json),
+            Err(why) => {
+                say_error(&format!("{}: {why}", file.display()));
+                return ExitCode::from(2);
+            }
+        },
+        Command::Path(command) => match sim::path::run(&command, json) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                say_error(&error.to_string());
+                return ExitCode::FAILURE;
+            }
+        },
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -77,16 +129,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one run and times it.
-fn play(scenario: &Scenario, seed: u64, reader: Option<Reader>) -> Report {
-    let begun = Instant::now();
-    let report = world::run(scenario.draw(seed), seed, reader);
-    Report { wall_s: begun.elapsed().as_secs_f64(), ..report }
+/// Plays one run of the whole stack, in a program of its own: [`sim::stack`] says why.
+fn play_stack(scenario: &str, seed: u64, log: bool, json: bool) -> io::Result<bool> {
+    let player = std::env::current_exe()?.with_file_name("bandmesh-sim-stack");
+    let flags =
+        [(log, "--log"), (json, "--json")].into_iter().filter_map(|(is_on, flag)| is_on.then_some(flag));
+    let played = std::process::Command::new(&player)
+        .args([scenario, "--seed", &seed.to_string()])
+        .args(flags)
+        .status()
+        .inspect_err(|error| {
+            say_error(&format!("{}: {error}; build it with the simulator", player.display()))
+        })?;
+    Ok(played.success())
 }
 
-fn list(json: bool) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    for Scenario { name, about, .. } in scenario::ALL {
+/// Names and descriptions: of the cores' scenarios, then of the whole stack's.
+fn all_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let cores = scenario::ALL.iter().map(|it| (it.name, it.about));
+    cores.chain(stack::scenario::ALL.iter().map(|it| (it.name, it.about)))
+}
+
+fn list(json: bool) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    for (name, about) in all_scenarios() {
         if json {
             writeln!(out, "{}", serde_json::json!({"scenario": name, "about": about}))?;
         } else {
@@ -96,69 +162,80 @@ fn list(json: bool) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// Plays the seeds on all processors; a report comes out when its run is done.
-fn swarm(first: u64, seeds: u64, json: bool) -> std::io::Result<bool> {
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (reports, finished) = mpsc::sync_channel(workers);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (reports, next, stop) = (reports.clone(), &next, &stop);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= seeds {
-                        return;
-                    }
-                    let seed = first.wrapping_add(index);
-                    if reports.send(play(scenario::of_seed(seed), seed, None)).is_err() {
-                        return;
-                    }
-                }
-            });
+/// Plays the seeds, as many at a time as there are `jobs`; reports come out in order of their seeds.
+fn swarm_of(first: u64, seeds: u64, jobs: Option<usize>, json: bool) -> io::Result<bool> {
+    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (mut done, mut failed) = (0u64, vec![]);
+    let play = |index: u64| {
+        let seed = first.wrapping_add(index);
+        run::play_and_shrink(scenario::of_seed(seed), seed)
+    };
+    swarm::in_order(seeds, jobs, play, |report| {
+        done += 1;
+        if !report.is_ok() {
+            failed.push(report.seed);
         }
-        drop(reports);
-        let mut failed = 0;
-        let shown = finished.iter().try_for_each(|report: Report| {
-            failed += u64::from(!report.is_ok());
-            show(&report, json).map(|_| ())
-        });
-        stop.store(true, Ordering::Relaxed);
-        // Workers that wait to send see that nobody listens.
-        drop(finished);
-        shown?;
-        if !json {
-            writeln!(std::io::stdout().lock(), "{} of {seeds} runs ok", seeds - failed)?;
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            let per_second = done as f64 / begun.elapsed().as_secs_f64();
+            say_error(&format!("{done} of {seeds} runs, {} failed, {per_second:.1}/s", failed.len()));
         }
-        Ok(failed == 0)
-    })
+        show(&report, json).map(|_| ())
+    })?;
+    say_error(&format!(
+        "{} of {seeds} runs ok, {:.1} s{}",
+        seeds - failed.len() as u64,
+        begun.elapsed().as_secs_f64(),
+        if failed.is_empty() { String::new() } else { format!("; failed: {failed:?}") }
+    ));
+    Ok(failed.is_empty())
 }
 
 /// Prints a report; says whether it is ok.
-fn show(report: &Report, json: bool) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        let text = serde_json::to_string(report).map_err(std::io::Error::other)?;
-        writeln!(out, "{text}")?;
-    } else {
-        writeln!(
-            out,
-            "{:20} seed {:<6} {} nodes {:6.1} s in {:5.2} s  {:16} {}",
-            report.scenario,
-            report.seed,
-            report.nodes,
-            report.virtual_s,
-            report.wall_s,
-            report.log_hash.get(..16).unwrap_or_default(),
-            report.verdict
-        )?;
-    }
-    if !report.is_ok() {
-        let detail = report.detail.as_deref().unwrap_or_default();
-        say_error(&format!("{}: {detail}\nreplay: {}", report.verdict, report.replay()));
-    }
+fn show(report: &Report, json: bool) -> io::Result<bool> {
+    report.show(json)?;
     Ok(report.is_ok())
+}
+
+fn play_again(file: &Path) -> Result<replay::Outcome, replay::ReplayError> {
+    let file = File::open(file).map_err(|error| replay::ReplayError::Read(error.into()))?;
+    replay::replay(BufReader::new(file))
+}
+
+/// Prints what came of a replay; says whether every decision was equal.
+fn show_replay(outcome: &replay::Outcome, json: bool) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    if json {
+        let text = serde_json::to_string(outcome).map_err(io::Error::other)?;
+        writeln!(out, "{text}")?;
+        return Ok(outcome.equal);
+    }
+    let replay::Outcome { name, peer_id, version, seconds, records, ended, .. } = outcome;
+    writeln!(out, "trace of {name} ({peer_id}), bandmesh {version}: {seconds:.3} s, {records} records")?;
+    let incomplete = if outcome.complete { "" } else { "INCOMPLETE, " };
+    writeln!(out, "{incomplete}it ends {ended}")?;
+    for (kind, count) in &outcome.compared {
+        writeln!(out, "  {count:>10}  {}", kind.replace('_', " "))?;
+    }
+    if outcome.callbacks_left > 0 {
+        writeln!(out, "  {:>10}  callbacks at the end took what the trace has not", outcome.callbacks_left)?;
+    }
+    for warning in &outcome.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let Some(difference) = &outcome.difference else {
+        writeln!(out, "every recorded decision was made again")?;
+        return Ok(true);
+    };
+    let replay::Difference { record, octet, at_s, what, recorded, replayed, context } = difference;
+    writeln!(out, "DIFFERENCE at {at_s:.6} s, record {record} (octet {octet}): {what}")?;
+    writeln!(out, "  recorded  {recorded}\n  replayed  {replayed}")?;
+    writeln!(out, "  before it, of the same core:")?;
+    for line in context {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(false)
 }
 
 fn to_stderr() -> Reader {
@@ -167,5 +244,5 @@ fn to_stderr() -> Reader {
 
 fn say_error(text: &str) {
     // With stderr gone there is no other place to complain.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -4,11 +4,12 @@
 //! supplies do at which moment. A plan is plain data, so it can be printed, replayed, and shortened to the
 //! fewest faults that still fail.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     clock::{HostClock, WorldTime},
-    network::{HostId, Weather},
+    hostile::Hostile,
+    network::{HostId, Site, SiteId, Trace, Weather},
     node::Sabotage,
     sound_card::Card,
 };
@@ -24,27 +25,76 @@ pub struct Plan {
     pub weather: Weather,
     /// Weather of single pairs.
     pub paths: Vec<(HostId, HostId, Weather)>,
-    /// What happens, in order of time.
+    /// Pairs whose path does what a recorded one did, in both directions, beside its weather.
+    pub replays: Vec<(HostId, HostId, Arc<Trace>)>,
+    /// The local networks that hosts are on; hosts name theirs by its place in this list. Empty: all hosts are on one
+    /// without a NAT.
+    pub sites: Vec<Site>,
+    /// What musicians do and the run cannot be told without, in any order.
     pub actions: Vec<(WorldTime, Action)>,
+    /// What goes wrong. A run without some of them is still a run, so that one that fails can be shortened.
+    pub faults: Vec<Fault>,
     /// How long the run lasts. From the last action on nothing but time passes.
     pub length: WorldTime,
     /// What the checkers hold this run to.
     pub bounds: Bounds,
 }
 
+impl Plan {
+    /// All that happens, in order of time.
+    pub fn timeline(&self) -> Vec<(WorldTime, Action)> {
+        let faults = self.faults.iter().flat_map(|fault| fault.actions.iter());
+        let mut all: Vec<_> = self.actions.iter().chain(faults).cloned().collect();
+        all.sort_by_key(|(at, _)| *at);
+        all
+    }
+
+    /// The same run with only these of its faults, by their place in the list from 0.
+    pub fn with_only(&self, kept: &BTreeSet<usize>) -> Self {
+        let faults = self.faults.iter().enumerate().filter(|(place, _)| kept.contains(place));
+        Self { faults: faults.map(|(_, fault)| fault.clone()).collect(), ..self.clone() }
+    }
+}
+
+/// Something that goes wrong, with its end if it has one.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What it is, in a few words.
+    pub about: String,
+    /// What happens, in any order.
+    pub actions: Vec<(WorldTime, Action)>,
+}
+
 /// Bounds that depend on the network a plan plays on.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Largest difference of the beat between two members, once settled.
+    /// Largest difference of the beat between two members, once settled, beyond what they state not to know of each
+    /// other's clocks.
     pub beat_phase: Duration,
     /// How long after the last disturbance the beat must have settled.
     pub settling: Duration,
-    /// Largest share of clock estimates whose true error is above the stated one. The bound is to hold at
-    /// p95 of one run: a three-sigma error is missed less often, but on a bad line misses come in rows.
+    /// Largest share of clock estimates whose true error is above the stated one. Errors wander slowly, so misses come
+    /// in rows, and one run in a thousand has all of them.
     pub clock_misses: f64,
+    /// By how much an estimate may be further off than it states without counting as a miss: what a path hides from
+    /// every exchange of packets.
+    pub clock_slack: Duration,
     /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
     /// buffer's loss target, and its growing and shrinking.
     pub concealed: f64,
+}
+
+/// A path that holds everything now and then makes late, by the hold that is longer than any before, up to this
+/// share of what it holds.
+const LATE_OF_HELD: f64 = 0.25;
+
+impl Bounds {
+    /// The bounds also for a run in which there is such weather.
+    pub fn with_weather(self, weather: &Weather) -> Self {
+        let held = weather.stalls.held_share() + weather.spikes.held_share();
+        let concealed = Self::default().concealed + LATE_OF_HELD * held;
+        Self { concealed: self.concealed.max(concealed), ..self }
+    }
 }
 
 impl Default for Bounds {
@@ -52,7 +102,8 @@ impl Default for Bounds {
         Self {
             beat_phase: Duration::from_millis(3),
             settling: Duration::from_secs(12),
-            clock_misses: 0.05,
+            clock_misses: 0.01,
+            clock_slack: Duration::ZERO,
             concealed: 0.01,
         }
     }
@@ -71,8 +122,12 @@ pub struct HostPlan {
     pub clock: HostClock,
     /// Its sound card, if it has one.
     pub card: Option<Card>,
+    /// The local network it is on.
+    pub site: SiteId,
     /// A fault built in by a test.
     pub sabotage: Option<Sabotage>,
+    /// How it breaks the rules on purpose; such a host is not judged.
+    pub hostile: Option<Hostile>,
 }
 
 /// Something that happens at a moment.
@@ -88,10 +143,30 @@ pub enum Action {
     PowerCut(HostId),
     /// The network falls into these groups; hosts in none are alone.
     Split(Vec<Vec<HostId>>),
+    /// From the first of each pair nothing reaches the second any more; the other direction stays as it is.
+    Cut(Vec<(HostId, HostId)>),
+    /// These cuts end.
+    Mend(Vec<(HostId, HostId)>),
     /// All cuts end.
     Heal,
     /// The weather between two hosts changes.
     SetWeather(HostId, HostId, Weather),
+    /// The host moves to another local network, or gets another address on the same one. Its old address is gone.
+    Move(HostId, SiteId),
+    /// The NAT before a local network forgets all it knew.
+    RebootNat(SiteId),
+    /// The lid is closed: nothing runs on the host, no packet reaches it, and its steady clock stands still.
+    Suspend(HostId),
+    /// The lid is opened again.
+    Resume(HostId),
+    /// The host's steady clock jumps forward, as when a virtual machine is moved. It never jumps back: systems
+    /// promise that.
+    StepClock(HostId, Duration),
+    /// The sound card makes no callback for so long and loses the sound of that time.
+    StallCard(HostId, Duration),
+    /// The sound card's clock runs at another error from now on, parts per billion: it follows another word clock,
+    /// or it has become warm.
+    ChangeCardRate(HostId, i64),
     /// The musician edits the project.
     Edit(HostId, Edit),
     /// The musician sets the tempo.
@@ -101,7 +176,7 @@ pub enum Action {
 impl Action {
     /// Whether it upsets time and membership, so that the beat needs a moment to settle.
     pub fn disturbs(&self) -> bool {
-        !matches!(self, Action::Edit(..))
+        !matches!(self, Action::Edit(..) | Action::StallCard(..) | Action::ChangeCardRate(..))
     }
 }
 

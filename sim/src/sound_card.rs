@@ -28,15 +28,26 @@ pub struct Card {
 #[derive(Clone, Debug)]
 pub struct SoundCard {
     card: Card,
-    begun: WorldTime,
+    /// Stretches of even running, in order of time, each from the end of the one before. Never empty; one more for each
+    /// stall and change of rate, of which a plan has few.
+    stretches: Vec<Stretch>,
     callbacks: u64,
     random: Random,
+}
+
+/// From when on, and from which frame on, the card counts at which rate.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    begun: WorldTime,
+    frames: u64,
+    rate_error_ppb: i64,
 }
 
 impl SoundCard {
     /// A card that starts at `now`.
     pub fn new(card: Card, now: WorldTime, random: Random) -> Self {
-        Self { card, begun: now, callbacks: 0, random }
+        let stretch = Stretch { begun: now, frames: 0, rate_error_ppb: card.rate_error_ppb };
+        Self { card, stretches: vec![stretch], callbacks: 0, random }
     }
 
     /// When the next callback comes; each call is one callback later.
@@ -48,19 +59,45 @@ impl SoundCard {
         due + Duration::from_nanos((late_us * 1e3) as u64)
     }
 
+    /// No frame is counted for `length` after the last callback. The callback that is waited for comes so much later:
+    /// ask for it again.
+    pub fn stall(&mut self, length: Duration) {
+        self.turn(length, self.latest().rate_error_ppb);
+    }
+
+    /// From the last callback on the card runs at another rate. Ask again for the callback that is waited for.
+    pub fn change_rate(&mut self, rate_error_ppb: i64) {
+        self.turn(Duration::ZERO, rate_error_ppb);
+    }
+
+    fn turn(&mut self, pause: Duration, rate_error_ppb: i64) {
+        self.callbacks = self.callbacks.saturating_sub(1);
+        let frames = self.callbacks * self.card.period_frames as u64;
+        let begun = self.due(frames) + pause;
+        self.stretches.push(Stretch { begun, frames, rate_error_ppb });
+    }
+
     /// When the callback was due that handed over frame `position` of all it has captured.
     pub fn captured_at(&self, position: u64) -> WorldTime {
         let period = self.card.period_frames.max(1) as u64;
         self.due((position / period + 1) * period)
     }
 
-    /// When the card has counted this many frames. Computed from its start each time, so that rounding does not
-    /// add up to a rate error of its own.
+    fn latest(&self) -> Stretch {
+        let start = Stretch { begun: WorldTime(0), frames: 0, rate_error_ppb: self.card.rate_error_ppb };
+        self.stretches.last().copied().unwrap_or(start)
+    }
+
+    /// When the card has counted this many frames. Computed from the start of its stretch each time, so that rounding
+    /// does not add up to a rate error of its own.
     fn due(&self, frames: u64) -> WorldTime {
-        let rate = i128::from(self.card.rate_hz) * (1_000_000_000 + i128::from(self.card.rate_error_ppb));
+        let stretch = self.stretches.iter().rev().find(|stretch| stretch.frames < frames);
+        let Stretch { begun, frames: before, rate_error_ppb } =
+            stretch.or(self.stretches.first()).copied().unwrap_or(self.latest());
+        let rate = i128::from(self.card.rate_hz) * (1_000_000_000 + i128::from(rate_error_ppb));
         let rate = u128::try_from(rate).unwrap_or(1).max(1);
-        let due_ns = u128::from(frames) * 1_000_000_000_000_000_000 / rate;
-        self.begun + Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX))
+        let due_ns = u128::from(frames.saturating_sub(before)) * 1_000_000_000_000_000_000 / rate;
+        begun + Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX))
     }
 }
 
@@ -80,5 +117,21 @@ mod tests {
         }
         // 100 s of its own are 300 ppm shorter in truth.
         assert!((last.as_seconds() - 99.970).abs() < 0.002, "{}", last.as_seconds());
+    }
+
+    #[test]
+    fn a_stall_puts_off_what_comes_and_leaves_alone_what_was() {
+        let card = Card { rate_hz: 48_000, period_frames: 480, rate_error_ppb: 0, late_us: 0.0 };
+        let mut running = SoundCard::new(card, WorldTime(0), Random::new(1));
+        let ms = |at: WorldTime| at.0 / 1_000_000;
+        assert_eq!([ms(running.next_callback()), ms(running.next_callback())], [10, 20]);
+        // The callback of 20 ms is waited for when the card stalls for 100 ms.
+        running.stall(Duration::from_millis(100));
+        assert_eq!(ms(running.captured_at(0)), 10);
+        assert_eq!(ms(running.captured_at(480)), 120);
+        assert_eq!([ms(running.next_callback()), ms(running.next_callback())], [120, 130]);
+        running.change_rate(-500_000_000);
+        assert_eq!(ms(running.captured_at(480)), 120);
+        assert_eq!(ms(running.next_callback()), 140, "at half the rate from the callback of 120 ms on");
     }
 }

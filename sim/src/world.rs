@@ -19,7 +19,7 @@ use crate::{
     disk::Disk,
     host::Host,
     log::{Log, Reader},
-    network::{Arrival, Channel, ConnectionId, Fate, Frame, HostId, IDLE_TIMEOUT, Network},
+    network::{Arrival, Channel, ConnectionId, Fate, Frame, HostId, IDLE_TIMEOUT, Meeting, Network, SiteId},
     node::{Effect, Node, Playing, Sabotage, Start},
     plan::{Action, Edit, Plan},
     random::Random,
@@ -35,6 +35,8 @@ const MAX_EVENTS_AT_ONCE: u64 = 100_000;
 const STUCK: &str = "progress";
 /// How much later than the idle timeout an end may notice: its keep-alive interval.
 const KEEP_ALIVE_S: f64 = 1.0;
+/// How long after a clock's jump it must be known again: two exchanges, four a second, over the slowest of paths.
+const CLOCK_RECOVERY: Duration = Duration::from_secs(3);
 /// How long after its Goodbye a node's connections are gone.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -43,7 +45,7 @@ enum Event {
     Act(usize),
     Dial(HostId, HostId),
     Connected {
-        ends: (HostId, HostId),
+        meeting: Meeting,
         boots: (u32, u32),
     },
     Frame(Frame),
@@ -74,11 +76,8 @@ enum Event {
         peer: HostId,
         connection: ConnectionId,
     },
-    /// Silence since a cut: the connection ends if the path is still cut.
-    Idle {
-        connection: ConnectionId,
-        cut_at: WorldTime,
-    },
+    /// Nothing got through when this was queued: the connection ends if that is still so.
+    Idle(ConnectionId),
     Sample,
 }
 
@@ -111,6 +110,7 @@ impl Ord for Entry {
 /// A running world.
 pub struct World {
     plan: Plan,
+    timeline: Vec<(WorldTime, Action)>,
     seed: u64,
     now: WorldTime,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -123,6 +123,8 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     log: Log,
     disturbed_at: WorldTime,
+    /// Pairs of hosts of which a clock has jumped, with the time they still need together to find out.
+    doubts: BTreeMap<(HostId, HostId), Duration>,
     objection: Option<(&'static str, String)>,
 }
 
@@ -137,9 +139,13 @@ pub fn run(plan: Plan, seed: u64, reader: Option<Reader>) -> Report {
 impl World {
     fn new(plan: Plan, seed: u64, reader: Option<Reader>) -> Self {
         let random = Random::new(seed).fork(0x0057_4F52_4C44);
-        let mut network = Network::new(plan.hosts.len(), plan.weather, &random.fork(1));
+        let sites: Vec<SiteId> = plan.hosts.iter().map(|host| host.site).collect();
+        let mut network = Network::new(&sites, &plan.sites, plan.weather, &random.fork(1));
         for (a, b, weather) in &plan.paths {
             network.set_weather(WorldTime(0), *a, *b, *weather, &random.fork(2));
+        }
+        for (a, b, trace) in &plan.replays {
+            network.replay(WorldTime(0), *a, *b, trace, &random.fork(4));
         }
         let hosts: Vec<Host> = plan
             .hosts
@@ -161,12 +167,13 @@ impl World {
             network,
             log: Log::new(reader),
             disturbed_at: WorldTime(0),
+            doubts: BTreeMap::new(),
             objection: None,
+            timeline: plan.timeline(),
             plan,
         };
-        for (index, (at, _)) in
-            world.plan.actions.iter().enumerate().map(|(i, a)| (i, a.clone())).collect::<Vec<_>>()
-        {
+        let moments: Vec<WorldTime> = world.timeline.iter().map(|(at, _)| *at).collect();
+        for (index, at) in moments.into_iter().enumerate() {
             world.schedule(at, Event::Act(index));
         }
         for a in 0..world.hosts.len() {
@@ -204,6 +211,9 @@ impl World {
         let mut figures = BTreeMap::from([
             ("datagrams_sent", traffic.sent as f64),
             ("datagrams_lost", traffic.lost as f64),
+            ("datagrams_dropped_by_queues", traffic.dropped as f64),
+            ("datagrams_too_large", traffic.too_large as f64),
+            ("datagrams_damaged", traffic.damaged as f64),
             ("datagrams_doubled", traffic.doubled as f64),
             ("frames_sent", traffic.frames as f64),
         ]);
@@ -224,6 +234,8 @@ impl World {
             nodes: self.hosts.len(),
             verdict,
             detail,
+            only: None,
+            shrunk: None,
             events: self.log.events(),
             log_hash: self.log.hash(),
             figures,
@@ -239,7 +251,7 @@ impl World {
         match event {
             Event::Act(index) => self.act(index),
             Event::Dial(a, b) => self.dial(a, b),
-            Event::Connected { ends, boots } => self.connect(ends, boots),
+            Event::Connected { meeting, boots } => self.connect(meeting, boots),
             Event::Frame(frame) => self.deliver_frame(frame),
             Event::Datagram { connection, from, to, bytes } => {
                 self.deliver_datagram(connection, from, to, &bytes)
@@ -249,7 +261,7 @@ impl World {
             Event::Callback { host, boot } => self.call_back(host, boot),
             Event::Close(connection) => self.close(connection),
             Event::Lost { host, peer, connection } => self.lose(host, peer, connection),
-            Event::Idle { connection, cut_at } => self.time_out(connection, cut_at),
+            Event::Idle(connection) => self.time_out(connection),
             Event::Sample => {
                 self.sample();
                 self.schedule(self.now + SAMPLE, Event::Sample);
@@ -260,7 +272,7 @@ impl World {
     // --- what the plan says ------------------------------------------------------------------------------
 
     fn act(&mut self, index: usize) {
-        let Some((_, action)) = self.plan.actions.get(index).cloned() else { return };
+        let Some((_, action)) = self.timeline.get(index).cloned() else { return };
         self.log.record(self.now, "act", index, 0, format!("{action:?}").as_bytes());
         if action.disturbs() {
             self.disturbed_at = self.now;
@@ -271,7 +283,38 @@ impl World {
             Action::Kill(host) => self.kill(host, false),
             Action::PowerCut(host) => self.kill(host, true),
             Action::Split(groups) => self.split(&groups),
+            Action::Cut(pairs) => {
+                for (from, to) in pairs {
+                    self.network.cut(self.now, from, to);
+                }
+                self.await_silence();
+            }
+            Action::Mend(pairs) => {
+                for (from, to) in pairs {
+                    self.network.mend(from, to);
+                }
+                self.release();
+            }
             Action::Heal => self.heal(),
+            Action::Move(host, site) => {
+                self.network.move_host(self.now, host, site);
+                self.await_silence();
+            }
+            Action::RebootNat(site) => {
+                self.network.reboot_nat(self.now, site);
+                self.await_silence();
+            }
+            Action::Suspend(host) => self.suspend(host),
+            Action::Resume(host) => self.resume(host),
+            Action::StepClock(host, by) => self.step_clock(host, by),
+            Action::StallCard(host, length) => self.stall_card(host, length),
+            Action::ChangeCardRate(id, error_ppb) => {
+                let host = self.hosts.get_mut(id);
+                if let Some(card) = host.and_then(|host| host.running_card.as_mut()) {
+                    card.change_rate(error_ppb);
+                    self.await_callback(id);
+                }
+            }
             Action::SetWeather(a, b, weather) => {
                 let random = self.random.fork(self.now.0);
                 self.network.set_weather(self.now, a, b, weather, &random);
@@ -285,8 +328,13 @@ impl World {
 
     fn start(&mut self, id: HostId) {
         let now = self.now;
+        // Whoever starts a program has opened the lid.
+        self.resume(id);
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.node.is_none()) else { return };
         let seed = self.random.bytes();
+        if host.boot > 0 && host.sabotage == Some(Sabotage::SpoilDisk) {
+            host.disk.spoil();
+        }
         let opened = Store::open_backend(host.disk.open());
         let (store, loaded) = match opened {
             Ok(opened) => opened,
@@ -308,6 +356,7 @@ impl World {
             tempo_bpm: host.tempo_bpm,
             card: host.card,
             sabotage: host.sabotage,
+            hostile: host.hostile,
         };
         host.boot += 1;
         host.wake_at = None;
@@ -315,13 +364,16 @@ impl World {
         let card_random = self.random.fork(id as u64);
         host.running_card = host.card.map(|card| SoundCard::new(card, now, card_random));
         let notes = loaded.notes.join("; ");
-        host.node = Some(Node::start(start, store, loaded, host.clock.local_at(now)));
+        host.node = Some(Node::start(start, store, loaded, host.local_at(now)));
         self.log.record(now, "started", id, 0, notes.as_bytes());
         self.after(id);
         self.await_callback(id);
     }
 
     fn stop(&mut self, id: HostId) {
+        if self.hosts.get(id).is_some_and(|host| host.asleep.is_some()) {
+            return;
+        }
         self.with_node(id, |node, now| node.leave(now));
         for connection in self.end_process(id) {
             self.schedule(self.now + GOODBYE, Event::Close(connection));
@@ -364,31 +416,117 @@ impl World {
         self.heal();
         let group_of = |host: HostId| groups.iter().position(|group| group.contains(&host));
         for a in 0..self.hosts.len() {
-            for b in a + 1..self.hosts.len() {
-                if group_of(a).is_some() && group_of(a) == group_of(b) {
-                    continue;
-                }
-                self.network.cut(self.now, a, b);
-                if let Some(connection) = self.network.connection(a, b) {
-                    let at = self.now + IDLE_TIMEOUT;
-                    self.schedule(at, Event::Idle { connection, cut_at: self.now });
+            for b in (0..self.hosts.len()).filter(|b| *b != a) {
+                if group_of(a).is_none() || group_of(a) != group_of(b) {
+                    self.network.cut(self.now, a, b);
                 }
             }
         }
+        self.await_silence();
     }
 
     fn heal(&mut self) {
-        for a in 0..self.hosts.len() {
-            for b in a + 1..self.hosts.len() {
-                for (at, frame) in self.network.heal(self.now, a, b) {
-                    self.schedule(at, Event::Frame(frame));
-                }
-            }
+        self.network.heal();
+        self.release();
+    }
+
+    /// What no cut holds back any more goes on its way.
+    fn release(&mut self) {
+        for (at, frame) in self.network.release(self.now) {
+            self.schedule(at, Event::Frame(frame));
         }
     }
 
+    /// Connections that have just fallen silent end when they stay so.
+    fn await_silence(&mut self) {
+        for connection in self.network.silenced_at(self.now) {
+            self.schedule(self.now + IDLE_TIMEOUT, Event::Idle(connection));
+        }
+    }
+
+    fn suspend(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.asleep.is_none()) else { return };
+        host.asleep = Some(self.now);
+        host.wake_at = None;
+        self.network.sleep(self.now, id, true);
+        self.await_silence();
+    }
+
+    fn resume(&mut self, id: HostId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some(since) = host.asleep else { return };
+        let lost_ns = host.clock.local_at(since) - host.clock.local_at(now);
+        host.asleep = None;
+        host.step_clock(lost_ns);
+        let missed = std::mem::take(&mut host.missed);
+        let boot = host.boot;
+        if let Some(card) = &mut host.running_card {
+            card.stall(now.since(since));
+        }
+        self.doubt_clock(id);
+        self.network.sleep(now, id, false);
+        self.release();
+        for (peer, connection) in missed {
+            // Its own idle timer has stood still like all the rest.
+            let at = now + self.silence();
+            self.schedule(at, Event::Lost { host: id, peer, connection });
+        }
+        self.interrupted(id, now.since(since));
+        self.schedule(now, Event::Committed { host: id, boot });
+        self.after(id);
+        self.await_callback(id);
+    }
+
+    fn step_clock(&mut self, id: HostId, by: Duration) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.step_clock(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+        host.wake_at = None;
+        if host.runs() {
+            self.after(id);
+        }
+        self.doubt_clock(id);
+    }
+
+    /// What others state of this host's clock is no longer true, and they need a moment to notice.
+    fn doubt_clock(&mut self, id: HostId) {
+        for other in (0..self.hosts.len()).filter(|other| *other != id) {
+            self.doubts.insert((id.min(other), id.max(other)), CLOCK_RECOVERY);
+        }
+    }
+
+    /// Pairs that could exchange packets since the last look have come closer to the truth.
+    fn ease_doubts(&mut self) {
+        let (network, hosts) = (&self.network, &self.hosts);
+        let knows = |host: HostId, peer: HostId, connection: ConnectionId| {
+            let host = hosts.get(host).filter(|host| host.runs());
+            host.is_some_and(|host| host.connections.get(&peer) == Some(&connection))
+        };
+        self.doubts.retain(|(a, b), left| {
+            let connection = network.connection(*a, *b).filter(|it| network.silent_since(*it).is_none());
+            if connection.is_some_and(|it| knows(*a, *b, it) && knows(*b, *a, it)) {
+                *left = left.saturating_sub(SAMPLE);
+            }
+            !left.is_zero()
+        });
+    }
+
+    fn stall_card(&mut self, id: HostId, length: Duration) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        if let Some(card) = &mut host.running_card {
+            card.stall(length);
+            self.await_callback(id);
+            self.interrupted(id, length);
+        }
+    }
+
+    /// The host neither captures nor plays for so long.
+    fn interrupted(&mut self, host: HostId, length: Duration) {
+        self.tell(&Fact::Interrupted { host, length });
+    }
+
     fn edit(&mut self, id: HostId, edit: &Edit) {
-        let Some(host) = self.hosts.get(id) else { return };
+        let Some(host) = self.hosts.get(id).filter(|host| host.runs()) else { return };
         let command = edit.command(&host.peer.name());
         let mut answer = None;
         self.with_node(id, |node, now| answer = Some(node.edit(now, &[command], edit.is_lasting())));
@@ -405,14 +543,18 @@ impl World {
         let (Some(one), Some(other)) = (self.hosts.get(a), self.hosts.get(b)) else { return };
         let known = one.connections.contains_key(&b) && other.connections.contains_key(&a);
         let banned = one.bans(b, self.now) || other.bans(a, self.now);
-        if one.node.is_none() || other.node.is_none() || known || banned || !self.network.is_open(a, b) {
+        if !one.runs() || !other.runs() || known || banned {
             return;
         }
         let boots = (one.boot, other.boot);
-        self.schedule(self.now + self.network.handshake(a, b), Event::Connected { ends: (a, b), boots });
+        let Some(meeting) = self.network.meet(self.now, a, b) else { return };
+        let boots = if meeting.client == a { boots } else { (boots.1, boots.0) };
+        let at = self.now + self.network.handshake(a, b);
+        self.schedule(at, Event::Connected { meeting, boots });
     }
 
-    fn connect(&mut self, (a, b): (HostId, HostId), boots: (u32, u32)) {
+    fn connect(&mut self, meeting: Meeting, boots: (u32, u32)) {
+        let (a, b) = (meeting.client, meeting.server);
         let boot = |host: HostId| self.hosts.get(host).map(|host| host.boot);
         let known = |host: HostId, peer: HostId| {
             self.hosts.get(host).is_some_and(|host| host.connections.contains_key(&peer))
@@ -421,7 +563,7 @@ impl World {
         if stale || !self.network.is_open(a, b) {
             return;
         }
-        let connection = self.network.connect(a, b);
+        let connection = self.network.connect(meeting);
         self.log.record(self.now, "connected", a, b, &[]);
         for (host, peer) in [(a, b), (b, a)] {
             // The newer connection replaces an older one that this end has not yet given up.
@@ -442,12 +584,11 @@ impl World {
         }
     }
 
-    fn time_out(&mut self, connection: ConnectionId, cut_at: WorldTime) {
-        let Some((a, b)) = self.network.ends(connection) else { return };
-        if self.network.cut_since(a, b) != Some(cut_at) {
-            return;
+    fn time_out(&mut self, connection: ConnectionId) {
+        let since = self.network.silent_since(connection);
+        if since.is_some_and(|since| self.now.since(since) >= IDLE_TIMEOUT) {
+            self.break_off(connection);
         }
-        self.break_off(connection);
     }
 
     /// Both ends conclude from silence that the connection is dead, each in its own time.
@@ -460,8 +601,12 @@ impl World {
     }
 
     fn lose(&mut self, host: HostId, peer: HostId, connection: ConnectionId) {
-        let current = self.hosts.get(host).and_then(|host| host.connections.get(&peer));
-        if current == Some(&connection) {
+        let Some(it) = self.hosts.get_mut(host) else { return };
+        if it.asleep.is_some() {
+            it.missed.push((peer, connection));
+            return;
+        }
+        if it.connections.get(&peer) == Some(&connection) {
             self.log.record(self.now, "lost", host, peer, &[]);
             self.forget(host, peer);
         }
@@ -498,8 +643,12 @@ impl World {
     }
 
     fn deliver_datagram(&mut self, connection: ConnectionId, from: HostId, to: HostId, bytes: &[u8]) {
-        let current = self.hosts.get(to).and_then(|host| host.connections.get(&from));
-        if current != Some(&connection) {
+        let Some(host) = self.hosts.get(to) else { return };
+        if host.connections.get(&from) != Some(&connection) {
+            return;
+        }
+        if host.asleep.is_some() {
+            self.tell(&Fact::Lost { from, to, content: bytes });
             return;
         }
         self.log.record(self.now, "datagram", from, to, bytes);
@@ -511,7 +660,7 @@ impl World {
         let now = self.now;
         let Some(host) = self.hosts.get_mut(id) else { return };
         // An event of an older process, or of a timer that an earlier one has replaced.
-        if host.boot != boot || host.wake_at != Some(now) {
+        if host.boot != boot || host.wake_at != Some(now) || host.asleep.is_some() {
             return;
         }
         host.wake_at = None;
@@ -519,7 +668,8 @@ impl World {
     }
 
     fn committed(&mut self, id: HostId, boot: u32) {
-        let Some(host) = self.hosts.get(id).filter(|host| host.boot == boot) else { return };
+        let is_awake = |host: &&Host| host.boot == boot && host.asleep.is_none();
+        let Some(host) = self.hosts.get(id).filter(is_awake) else { return };
         host.disk.settle();
         self.with_node(id, |node, now| node.handle_committed(now));
     }
@@ -527,17 +677,25 @@ impl World {
     fn await_callback(&mut self, id: HostId) {
         let Some(host) = self.hosts.get_mut(id) else { return };
         let Some(card) = host.running_card.as_mut() else { return };
-        let (at, boot) = (card.next_callback(), host.boot);
+        let (at, boot) = (card.next_callback().max(self.now), host.boot);
+        host.callback_at = Some(at);
         self.schedule(at, Event::Callback { host: id, boot });
     }
 
     fn call_back(&mut self, id: HostId, boot: u32) {
-        if self.hosts.get(id).is_none_or(|host| host.boot != boot) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        // An event of an older process, or of a callback that was put off.
+        if host.boot != boot || host.callback_at != Some(now) || host.asleep.is_some() {
             return;
         }
+        host.callback_at = None;
         self.with_node(id, |node, now| node.handle_callback(now));
         self.await_callback(id);
         for (from, playing) in self.playing(id) {
+            if !self.is_honest(id) || !self.is_honest(from) {
+                continue;
+            }
             let position = playing.playout.map_or(i64::MIN, |playout| playout.timestamp_frames);
             self.log.record(self.now, "played", from, id, &position.to_le_bytes());
             let age = self.age(from, position);
@@ -561,7 +719,7 @@ impl World {
     /// Lets a node do something, then carries out what it wants.
     fn with_node(&mut self, id: HostId, act: impl FnOnce(&mut Node, i64)) {
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.asleep.is_none()) else { return };
         let Some(node) = host.node.as_mut() else { return };
         act(node, host.clock.local_at(now));
         self.after(id);
@@ -595,8 +753,8 @@ impl World {
             }
             Effect::Datagram { to, bytes } => {
                 let Some((to, connection)) = self.way_to(from, &to) else { return };
-                match self.network.send_datagram(self.now, from, to) {
-                    Fate::Lost => {
+                match self.network.send_datagram(self.now, from, to, bytes.len()) {
+                    Fate::Lost(_) | Fate::ArrivesDamaged(..) => {
                         let content = bytes.as_slice();
                         self.tell(&Fact::Lost { from, to, content });
                     }
@@ -626,6 +784,7 @@ impl World {
                 self.log.record(self.now, "acknowledged", from, 0, address.as_bytes());
                 self.tell(&Fact::Acknowledged { host: from, address: &address });
             }
+            Effect::Forged => self.tell(&Fact::Forged),
             Effect::Warning(text) => self.log.record(self.now, "warning", from, 0, text.as_bytes()),
         }
     }
@@ -649,38 +808,59 @@ impl World {
         }
     }
 
+    /// Whether what the host says is to be believed, and what happens to it is anybody's concern.
+    fn is_honest(&self, id: HostId) -> bool {
+        self.hosts.get(id).is_some_and(|host| host.hostile.is_none())
+    }
+
     fn sample(&mut self) {
+        self.ease_doubts();
         let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
         let moment = Moment { at: self.now, calm_for: self.now.since(self.disturbed_at), nodes };
         self.tell(&Fact::Moment(&moment));
     }
 
     fn node_moment(&self, id: HostId) -> Option<NodeMoment> {
-        let host = self.hosts.get(id)?;
+        let host = self.hosts.get(id).filter(|host| host.runs() && host.hostile.is_none())?;
         let node = host.node.as_ref()?;
         let local = host.clock.local_at(self.now);
         let register = node.session().beat();
         let clocks = host.connections.keys().filter_map(|of| {
             let other = self.hosts.get(*of)?;
-            // A stopped process has no clock to be right about.
-            other.node.as_ref()?;
+            // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
+            let doubtful = self.doubts.contains_key(&(id.min(*of), id.max(*of)));
+            if !other.runs() || other.hostile.is_some() || doubtful {
+                return None;
+            }
             let stated = node.clock(local, &other.peer)?;
             Some(ClockMoment { of: *of, stated, true_offset_ns: other.clock.local_at(self.now) - local })
         });
+        let members = self.members(node);
+        let key = |id: &HostId| self.peer_key(*id);
+        let reference = members.iter().copied().chain([id]).min_by_key(key).unwrap_or(id);
         Some(NodeMoment {
-            members: self.members(node),
+            members,
+            reference,
             beat: register.beat_at(node.session().timebase().session_at(local)),
             tempo_bpm: register.tempo_bpm,
             clocks: clocks.collect(),
+            sounding: node
+                .sounding()
+                .filter_map(|(peer, note)| Some((*self.by_peer.get(peer)?, note)))
+                .filter(|(from, _)| self.is_honest(*from))
+                .collect(),
+            held: node.held().collect(),
         })
     }
 
     fn members(&self, node: &Node) -> Vec<HostId> {
-        node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied()).collect()
+        let members = node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied());
+        members.filter(|host| self.is_honest(*host)).collect()
     }
 
     fn note_queues(&mut self, id: HostId) {
-        let Some(node) = self.hosts.get(id).and_then(|host| host.node.as_ref()) else { return };
+        let honest = self.hosts.get(id).filter(|host| host.hostile.is_none());
+        let Some(node) = honest.and_then(|host| host.node.as_ref()) else { return };
         for (name, most, bound) in node.queues() {
             self.tell(&Fact::Queue { name, most, bound });
         }
@@ -693,8 +873,11 @@ impl World {
         let (most, bound) = self.network.most_held();
         self.tell(&Fact::Queue { name: "frames held back by a cut", most, bound });
         let mut checkers = std::mem::take(&mut self.checkers);
-        let running =
-            || self.hosts.iter().enumerate().filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)));
+        let running = || {
+            let awake =
+                self.hosts.iter().enumerate().filter(|(_, host)| host.runs() && host.hostile.is_none());
+            awake.filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)))
+        };
         let nodes: Vec<EndState<'_>> = running()
             .map(|(id, host, node)| EndState {
                 host: id,
@@ -702,7 +885,7 @@ impl World {
                 node,
                 reachable: running()
                     .filter(|(other, it, _)| {
-                        *other != id && it.session == host.session && self.network.is_open(id, *other)
+                        *other != id && it.session == host.session && self.network.can_meet(id, *other)
                     })
                     .map(|(other, ..)| other)
                     .collect(),

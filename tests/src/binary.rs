@@ -10,6 +10,14 @@ pub fn bandmesh() -> &'static Path {
     PATH.get_or_init(|| std::env::var_os("BANDMESH_BIN").map_or_else(|| built("bandmesh"), PathBuf::from))
 }
 
+/// The `bandmesh-sim` program: the one named by `BANDMESH_SIM_BIN`, or this workspace's, built if it is stale.
+pub fn simulator() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        std::env::var_os("BANDMESH_SIM_BIN").map_or_else(|| built("bandmesh-sim"), PathBuf::from)
+    })
+}
+
 /// The JACK client that plays and records for the suite. Cargo builds a package's own programs for its tests.
 pub(crate) fn jack_probe() -> PathBuf {
     existing(&profile_directory().join("jack-probe"))

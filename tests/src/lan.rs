@@ -66,7 +66,13 @@ impl Lan {
             (0..hosts).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a free UDP port")).collect();
         let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         let hosts = (0..hosts)
-            .map(|index| Host { index, lan: name.into(), namespace: None, loopback_ports: ports.clone() })
+            .map(|index| Host {
+                index,
+                lan: name.into(),
+                ipv4: Ipv4Addr::LOCALHOST,
+                namespace: None,
+                loopback_ports: ports.clone(),
+            })
             .collect();
         Self { hosts, switch: None, _turn: turn }
     }
@@ -117,6 +123,7 @@ impl Lan {
 pub struct Host {
     index: usize,
     lan: String,
+    ipv4: Ipv4Addr,
     namespace: Option<Arc<Namespace>>,
     /// Without namespaces: the UDP port of every host's node.
     loopback_ports: Vec<u16>,
@@ -146,15 +153,30 @@ impl Host {
                  route add default dev eth0\n"
             ),
         );
-        Self { index, lan: lan.into(), namespace: Some(Arc::new(namespace)), loopback_ports: Vec::new() }
+        Self {
+            index,
+            lan: lan.into(),
+            ipv4: Ipv4Addr::new(10, 77, 0, u8::try_from(last).expect("a LAN has fewer than 255 hosts")),
+            namespace: Some(Arc::new(namespace)),
+            loopback_ports: Vec::new(),
+        }
+    }
+
+    /// A machine that somebody else made and will remove.
+    pub(crate) fn elsewhere(namespace: &str, ipv4: Ipv4Addr) -> Self {
+        let namespace = Namespace { name: namespace.into(), is_ours: false };
+        let namespace = Some(Arc::new(namespace));
+        Self { index: 0, lan: String::new(), ipv4, namespace, loopback_ports: Vec::new() }
+    }
+
+    /// The name of its namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace.as_ref().expect("ask `can` before using a host's namespace").name
     }
 
     /// The host's IPv4 address.
     pub fn ipv4(&self) -> Ipv4Addr {
-        match self.namespace {
-            Some(_) => Ipv4Addr::new(10, 77, 0, self.number()),
-            None => Ipv4Addr::LOCALHOST,
-        }
+        self.ipv4
     }
 
     /// The host's IPv6 address, not the link-local one.
@@ -222,6 +244,8 @@ impl Host {
 #[derive(Debug)]
 struct Namespace {
     name: String,
+    /// Whether it goes when this value does.
+    is_ours: bool,
 }
 
 impl Namespace {
@@ -233,7 +257,7 @@ impl Namespace {
             "no network namespace: {}; run the tests as root or by ./dev test, or set BANDMESH_TEST_NO_NETNS=1",
             String::from_utf8_lossy(&made.stderr).trim()
         );
-        Self { name }
+        Self { name, is_ours: true }
     }
 
     fn path(&self) -> PathBuf {
@@ -243,7 +267,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        delete(&self.name);
+        if self.is_ours {
+            delete(&self.name);
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 
 pub mod audio;
 mod avahi;
+mod bad_link;
 mod binary;
 mod client;
 mod garbage;
@@ -27,19 +28,24 @@ mod jack;
 mod keyboard;
 mod lan;
 mod link;
+mod nat;
 mod node;
 mod seed;
+mod terminal;
 mod turn;
 mod wait;
 
 pub use avahi::AvahiBrowser;
-pub use binary::bandmesh;
+pub use bad_link::BadLink;
+pub use binary::{bandmesh, simulator};
 pub use client::{Client, Reply, Socket};
 pub use garbage::{open_ports, spray_datagrams, spray_tcp};
 pub use jack::{Heard, JackServer};
 pub use keyboard::{Keyboard, Message};
 pub use lan::{Host, Lan};
 pub use link::LinkApp;
+pub use nat::NatLab;
 pub use node::{Exit, Node, Options, number, run_to_exit};
 pub use seed::seed;
+pub use terminal::Terminal;
 pub use wait::{eventually, eventually_some, ms, seconds};

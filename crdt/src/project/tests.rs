@@ -209,6 +209,46 @@ fn changes_that_never_can_be_used_fill_no_memory() {
     assert_eq!(project.waiting.values().map(BTreeMap::len).sum::<usize>(), 2_048);
 }
 
+/// Found by the simulator (`rate-limited`, seed 6): both set a register at once, then one sets it to what it already shows.
+#[test]
+fn setting_what_already_won_a_conflict_offends_nobody() {
+    let mut band = [project(1), project(2)];
+    let peers = [band[0].me(), band[1].me()];
+    let rename = |project: &mut Project, name: &str| {
+        command(project, json!([{"op": "set", "address": "/session/name", "value": name}])).unwrap();
+    };
+    rename(&mut band[0], "Attic");
+    rename(&mut band[1], "Cellar");
+    band[0].handle_peer_connected(0, peers[1]);
+    band[1].handle_peer_connected(0, peers[0]);
+    exchange(&mut band, peers);
+    let winner = band[0].text("/session/name").unwrap();
+    assert_eq!(band[1].text("/session/name"), Some(winner.clone()), "they have met");
+    for who in 0..2 {
+        rename(&mut band[who], &winner);
+        exchange(&mut band, peers);
+    }
+    rename(&mut band[0], "Kitchen");
+    exchange(&mut band, peers);
+    assert_eq!(band[1].text("/session/name"), Some("Kitchen".into()));
+}
+
+/// Carries messages between two members until neither has more to say; nobody may be offended.
+fn exchange(band: &mut [Project; 2], peers: [PeerKey; 2]) {
+    for round in 0..20 {
+        for from in 0..2 {
+            let to = 1 - from;
+            for output in drain(&mut band[from]) {
+                match output {
+                    Output::Send { bytes, .. } => band[to].handle_message(round, peers[from], &bytes),
+                    Output::Quarantined { reason, .. } => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn nobody_can_speak_for_somebody_else() {
     let mut project = project(1);
@@ -247,7 +287,7 @@ fn own_edits_are_written_again_when_a_document_is_rebuilt_without_what_they_stoo
     document.forget_first_of_tail();
     let values = BTreeMap::from([("transport/tempo_bpm".to_owned(), ScalarValue::F64(77.0))]);
     document.stage(project.author, &values).unwrap();
-    document.commit(project.author, &project.signing_key, 0, &values).unwrap();
+    document.commit(project.author, &mut project.signing_key, 0, &values).unwrap();
     project.documents.insert("root".into(), document);
     let start = project.author.start;
     project.rebuild(0, "root");

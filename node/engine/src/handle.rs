@@ -18,6 +18,7 @@ use crate::stats::EngineStats;
 use crate::tap::{TapReader, tap};
 use crate::timeline::Timeline;
 use crate::tone::TestTone;
+use crate::trace::{TraceReader, trace};
 
 const COMMANDS: usize = 1_024;
 const REPORTS: usize = 256;
@@ -35,13 +36,15 @@ pub struct Config {
     pub max_sources: usize,
     /// A SoundFont 2 file for the instruments; without one a small set of sounds is synthesised.
     pub soundfont: Option<Vec<u8>>,
+    /// Whether each callback writes down what it took and decided; see [`Handle::take_trace`].
+    pub trace: bool,
 }
 
 impl Config {
     /// Mono input, up to 32 bandmates, own sounds.
     #[must_use]
     pub fn new(rate_hz: u32, max_period_frames: usize) -> Self {
-        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None }
+        Self { rate_hz, max_period_frames, input_channels: 1, max_sources: 32, soundfont: None, trace: false }
     }
 }
 
@@ -102,6 +105,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
     let (heard, heard_reader) = tap(2, period, 2 * second);
     let (analysis, analysis_reader) = tap(ANALYSIS_CHANNELS, period, second);
     let stats = Arc::new(EngineStats::default());
+    let (trace, trace_reader) = config.trace.then(trace).unzip();
 
     let engine = Engine {
         rate_hz: config.rate_hz,
@@ -114,6 +118,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         played,
         heard,
         analysis,
+        trace,
         stats: Arc::clone(&stats),
         slots: (0..config.max_sources).map(|_| Slot::free()).collect(),
         own: Channel::new(Monitor { mute: true, ..Monitor::default() }),
@@ -142,6 +147,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         played: Some(played_reader),
         heard: Some(heard_reader),
         analysis: Some(analysis_reader),
+        trace: trace_reader,
         stats,
         soundfont,
     };
@@ -162,6 +168,7 @@ pub struct Handle {
     played: Option<TapReader>,
     heard: Option<TapReader>,
     analysis: Option<TapReader>,
+    trace: Option<TraceReader>,
     stats: Arc<EngineStats>,
     soundfont: Arc<SoundFont>,
 }
@@ -223,6 +230,12 @@ impl Handle {
     /// mute), in one tap so that both are of the same moment: one second of queue. `None` when taken already.
     pub fn take_analysis(&mut self) -> Option<TapReader> {
         self.analysis.take().map(TapReader::open)
+    }
+
+    /// What each callback took and decided, if [`Config::trace`] asked for it: some seconds of queue. `None` when taken
+    /// already.
+    pub fn take_trace(&mut self) -> Option<TraceReader> {
+        self.trace.take()
     }
 
     /// The engine's statistics.

@@ -37,12 +37,16 @@ mod stats;
 mod tap;
 mod timeline;
 mod tone;
+mod trace;
 
 pub use handle::{Config, ConfigError, Handle, QueueFull, engine};
 pub use instrument::{Instrument, InstrumentError, MidiFull, MidiWriter};
 pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId, Tone};
 pub use process::Engine;
-pub use source::{MAX_BLOCK_FRAMES, PushError, Source, SourceConfig, SourceError, SourceWriter};
+pub use source::{
+    BlockReader, MAX_BLOCK_FRAMES, PushError, Source, SourceConfig, SourceError, SourceWriter, block_queue,
+};
 pub use stats::{EngineStats, LOAD_EDGES_US, Load, Meter, PlayoutPoint, SourceCounters, SourceStats};
 pub use tap::{Block, TapReader};
 pub use timeline::Timeline;
+pub use trace::{CallbackTrace, SourceTrace, TraceReader, hash};

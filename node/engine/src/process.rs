@@ -29,12 +29,13 @@ use crate::stats::EngineStats;
 use crate::tap::Tap;
 use crate::timeline::Timeline;
 use crate::tone::TestTone;
+use crate::trace::{CallbackTrace, Trace, hash};
 
 /// Channels of the analysis tap: left, right, input.
 pub(crate) const ANALYSIS_CHANNELS: usize = 3;
 const RAMP_SECONDS: f32 = 0.005;
 /// Commands taken per callback; the rest waits for the next.
-const COMMANDS_PER_CALLBACK: usize = 64;
+const COMMANDS_PER_CALLBACK: u32 = 64;
 /// Predictors fitted per callback, one per channel: each takes some 10 us, and a stall of the whole network
 /// asks for all at once.
 const FITS_PER_CALLBACK: u32 = 8;
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(crate) played: Tap,
     pub(crate) heard: Tap,
     pub(crate) analysis: Tap,
+    pub(crate) trace: Option<Trace>,
     pub(crate) stats: Arc<EngineStats>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) own: Channel,
@@ -109,7 +111,10 @@ impl Engine {
         }
         let seconds = frames as f32 / self.rate_hz as f32;
         self.clock.handle_callback(host_time, frames);
-        self.take_commands();
+        let commands = self.take_commands();
+        if let Some(trace) = &mut self.trace {
+            trace.begin(self.slots.len());
+        }
         self.stats.input.measure(input, seconds);
 
         self.take_input(input, frames);
@@ -120,6 +125,15 @@ impl Engine {
         self.mix_sources(output, frames, host_time);
         self.mix_click(output);
         self.finish(output, host_time, seconds);
+        if let Some(trace) = &mut self.trace {
+            trace.callback(CallbackTrace {
+                position_frames: self.position_frames,
+                host_time,
+                frames: frames as u32,
+                commands,
+                input_hash: hash(input),
+            });
+        }
         self.position_frames += frames as u64;
     }
 
@@ -180,6 +194,9 @@ impl Engine {
                     };
                     tell(&mut self.reports, &self.stats, report);
                 }
+                if let Some(trace) = &mut self.trace {
+                    trace.source(stream.trace(id, frames));
+                }
                 let (l, r) = stream.output(frames);
                 left.copy_from_slice(l);
                 right.copy_from_slice(r);
@@ -239,15 +256,19 @@ impl Engine {
         }
     }
 
-    fn take_commands(&mut self) {
-        for _ in 0..COMMANDS_PER_CALLBACK {
+    /// Returns how many it took.
+    fn take_commands(&mut self) -> u32 {
+        let mut taken = 0;
+        while taken < COMMANDS_PER_CALLBACK {
             // A command may send memory home; without room for it the command waits.
             if self.returns.slots() < 2 {
-                return;
+                break;
             }
-            let Ok(command) = self.commands.pop() else { return };
+            let Ok(command) = self.commands.pop() else { break };
             self.obey(command);
+            taken += 1;
         }
+        taken
     }
 
     fn obey(&mut self, command: Command) {

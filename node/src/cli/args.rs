@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::cli::data_dir::DEFAULT_SESSION;
 use crate::cli::{Command, Exit, Task, TaskKind, config, profile};
+use crate::trace;
 
 /// What a node runs with: arguments, environment, config file and defaults put together.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +55,8 @@ pub struct Options {
     pub link: bool,
     /// Whether to open no browser.
     pub headless: bool,
+    /// Where to write a trace, and how much.
+    pub trace: Option<trace::Settings>,
     /// Whether stdout carries JSON.
     pub json: bool,
     /// What was asked for and does not work in this version, for the player to read.
@@ -101,6 +104,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> 
         Asked::Devices => task(TaskKind::Devices),
         Asked::Status => task(TaskKind::Status),
         Asked::Peers => task(TaskKind::Peers),
+        Asked::Tui => task(TaskKind::Tui),
         Asked::Invite => task(TaskKind::Invite),
         Asked::Join { .. } => task(TaskKind::Join),
         Asked::Relay => task(TaskKind::Relay),
@@ -150,6 +154,8 @@ enum Asked {
     Status,
     /// Show the nodes the running node plays with
     Peers,
+    /// See and steer the running node in this terminal
+    Tui,
     /// Check audio, clock, mDNS and ports, and say what to fix
     Doctor(UpArgs),
 }
@@ -205,6 +211,12 @@ pub(crate) struct UpArgs {
     /// Open no browser
     #[arg(long, env = "BANDMESH_HEADLESS", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     headless: Option<bool>,
+    /// Write all that crosses the node's edges to this file, for Wireshark and `bandmesh-sim replay`
+    #[arg(long, value_name = "FILE", env = "BANDMESH_TRACE", value_parser = clap::value_parser!(PathBuf))]
+    trace: Option<PathBuf>,
+    /// End the trace when its file has this many megabytes [default: 1000]
+    #[arg(long, value_name = "MB", env = "BANDMESH_TRACE_LIMIT_MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    trace_limit_mb: Option<u64>,
 }
 
 /// A parser of `up`'s options alone, for values that come from the config file.
@@ -235,6 +247,8 @@ impl UpArgs {
             no_mdns: self.no_mdns.or(other.no_mdns),
             no_link: self.no_link.or(other.no_link),
             headless: self.headless.or(other.headless),
+            trace: self.trace.or(other.trace),
+            trace_limit_mb: self.trace_limit_mb.or(other.trace_limit_mb),
         }
     }
 }
@@ -284,6 +298,10 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
         mdns: !up.no_mdns.unwrap_or(false),
         link: !up.no_link.unwrap_or(false),
         headless: up.headless.unwrap_or(false),
+        trace: up.trace.map(|file| trace::Settings {
+            file,
+            limit_bytes: up.trace_limit_mb.unwrap_or(trace::DEFAULT_LIMIT_MB) * 1_000_000,
+        }),
         json,
         warnings,
     })

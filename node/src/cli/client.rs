@@ -1,11 +1,14 @@
 //! A client of the running node's control interface.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tungstenite::WebSocket;
+use tungstenite::client::IntoClientRequest;
 use ureq::Agent;
 
 use crate::cli::data_dir::{NodeFile, node_file, read_token};
@@ -47,26 +50,62 @@ impl RunningNode {
 
     /// The answer to a GET below `/api/v1`.
     pub(crate) fn get(&self, route: &str) -> Result<Value, Exit> {
-        let NodeFile { pid, http, .. } = &self.file;
-        let unreachable = |error: ureq::Error| {
-            Exit::failure(&format!(
-                "the node at {http} (process {pid}) does not answer: {error}; if it still runs, stop it, then start it again \
-                 with `bandmesh up`"
-            ))
-        };
-        let mut response = self
-            .agent
-            .get(format!("{http}/api/v1{route}"))
-            .header("Authorization", format!("Bearer {}", self.token.secret()))
-            .call()
-            .map_err(unreachable)?;
-        let answer: Value =
-            response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_json().map_err(unreachable)?;
+        let request = self.agent.get(self.url(route)).header("Authorization", self.authorization());
+        self.answer(request.call())
+    }
+
+    /// The answer to a PUT below `/api/v1`.
+    pub(crate) fn put(&self, route: &str, body: &Value) -> Result<Value, Exit> {
+        let request = self.agent.put(self.url(route)).header("Authorization", self.authorization());
+        self.answer(request.header("Content-Type", "application/json").send(body.to_string()))
+    }
+
+    /// The open WebSocket; a read that finds nothing ends after `patience`.
+    pub(crate) fn open_socket(&self, patience: Duration) -> Result<WebSocket<TcpStream>, Exit> {
+        let http = &self.file.http;
+        let address = http.strip_prefix("http://").unwrap_or(http);
+        let mut request = format!("ws://{address}/api/v1/ws")
+            .into_client_request()
+            .map_err(|error| self.unreachable(&error))?;
+        let authorization = self.authorization().parse().map_err(|error| self.unreachable(&error))?;
+        request.headers_mut().insert("authorization", authorization);
+        let address = address.parse().map_err(|error| self.unreachable(&error))?;
+        let stream =
+            TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| self.unreachable(&error))?;
+        let set = |read| stream.set_read_timeout(Some(read)).and(stream.set_write_timeout(Some(TIMEOUT)));
+        set(TIMEOUT).map_err(|error| self.unreachable(&error))?;
+        let again = stream.try_clone().map_err(|error| self.unreachable(&error))?;
+        let (socket, _) = tungstenite::client(request, again).map_err(|error| self.unreachable(&error))?;
+        set(patience).map_err(|error| self.unreachable(&error))?;
+        Ok(socket)
+    }
+
+    fn answer(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Exit> {
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
+        let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_json();
+        let answer: Value = answer.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(answer);
         }
         let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("it gave no reason");
-        Err(Exit::failure(&format!("the node at {http} refused ({}): {detail}", response.status().as_u16())))
+        let (http, status) = (&self.file.http, response.status().as_u16());
+        Err(Exit::failure(&format!("the node at {http} refused ({status}): {detail}")))
+    }
+
+    fn url(&self, route: &str) -> String {
+        format!("{}/api/v1{route}", self.file.http)
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.token.secret())
+    }
+
+    fn unreachable(&self, error: &dyn std::fmt::Display) -> Exit {
+        let NodeFile { pid, http, .. } = &self.file;
+        Exit::failure(&format!(
+            "the node at {http} (process {pid}) does not answer: {error}; if it still runs, stop it, then start it again \
+             with `bandmesh up`"
+        ))
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) const TEMPLATE: &str = "\
 # no_mdns = false
 # no_link = false
 # headless = false
+# trace = \"session.pcapng\"
+# trace_limit_mb = 1000
 ";
 
 /// The options in the data directory's config file; none if there is no file.

@@ -19,6 +19,7 @@ mod peers;
 mod profile;
 mod status;
 mod text;
+mod tui;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -67,6 +68,8 @@ pub enum TaskKind {
     Status,
     /// Show the nodes the running node plays with.
     Peers,
+    /// See and steer the running node in the terminal.
+    Tui,
     /// Check what a jam needs; with the options `up` would run with.
     Doctor(Box<Options>),
     /// Make an invite.
@@ -140,6 +143,7 @@ pub fn run(task: &Task, machine: &dyn Machine) -> ExitCode {
         TaskKind::Devices => devices::run(task, machine),
         TaskKind::Status => status::run(task),
         TaskKind::Peers => peers::run(task),
+        TaskKind::Tui => tui::run(task),
         TaskKind::Doctor(options) => doctor::run(task, options, machine),
         TaskKind::Invite | TaskKind::Join | TaskKind::Relay => Err(unavailable(&task.kind)),
     };

@@ -50,7 +50,7 @@ fn row(peer: &Peer) -> Vec<String> {
 }
 
 /// A latency as a musician feels it: up to 25 ms is like a few steps of distance, from 45 ms on rhythm suffers.
-fn in_words(one_way_ms: f64) -> String {
+pub(crate) fn in_words(one_way_ms: f64) -> String {
     let word = match one_way_ms {
         ..25.0 => "Tight",
         ..45.0 => "Playable",
@@ -84,6 +84,8 @@ mod tests {
             muted_by_me: false,
             soloed_by_me: false,
             gain_db: 0.0,
+            muted_themselves: false,
+            hears_me: None,
             pan: 0.0,
         };
         let text = render(&[peer]);

@@ -57,7 +57,7 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::types::{Audio, Diagnosis, Doc, Link, Master, Me, Session};
+    use crate::control::types::{Audio, Diagnosis, Doc, Link, Master, Me, Session, UndoState};
 
     #[test]
     fn table_shows_what_matters_and_no_terminal_escapes() {
@@ -85,6 +85,7 @@ mod tests {
             doc: Doc { heads_hash: "é".repeat(40), changes: 3, saved: true },
             listen: vec![],
             warnings: vec!["no sound card".into()],
+            undo: UndoState::default(),
         });
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'));
         for wanted in ["2.7 ms", "on, with 2", "1:01:01", "120.00 bpm, playing", "! no sound card"] {

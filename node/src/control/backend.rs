@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::control::people::People;
 use crate::control::types::{
     AudioChange, AudioState, Command, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange,
     Me, MeChange, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Setup, SetupChange,
@@ -15,7 +16,7 @@ use crate::control::types::{
 /// All methods are called on the runtime's threads, some of them 30 times a second for every open page: they read what is
 /// ready and never wait for the disk or the network. Only those that return futures may wait; each is given up after
 /// `limits::REQUEST_TIMEOUT`, which must not undo what it began.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: People + Send + Sync + 'static {
     /// This node now.
     fn status(&self) -> Status;
 
@@ -103,6 +104,10 @@ pub enum Notice {
     Playback,
     /// These addresses of the project have new values, or none any more.
     Project(Vec<String>),
+    /// Somebody touches something else, or elsewhere.
+    Touches,
+    /// There is a new notification.
+    Notification,
 }
 
 /// Why the node did not do what it was asked. The text goes to the user and says what to do.
@@ -114,6 +119,9 @@ pub enum BackendError {
     /// What it is about does not exist. Answered with 404.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be done as things are now. Answered with 409 and this code.
+    #[error("{1}")]
+    Conflict(&'static str, String),
     /// The player may not do this. Answered with 403.
     #[error("{0}")]
     Forbidden(String),

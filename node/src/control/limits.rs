@@ -56,5 +56,9 @@ pub const MAX_LOG_LINE_CHARS: usize = 2_000;
 pub const METERS_INTERVAL: Duration = Duration::from_millis(33);
 /// Status and peers are sent this often, and at once when they change.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(1_000);
+/// Touches are sent at most this often: as often as most screens draw, so that another hand's fader looks smooth.
+pub const TOUCHES_INTERVAL: Duration = Duration::from_millis(16);
+/// Touches taken from one WebSocket in a second; a page sends 30 for each finger.
+pub const MAX_TOUCHES_PER_SECOND: u32 = 120;
 /// Time `shutdown` waits for requests in flight and for sockets to say goodbye before it drops them.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);

@@ -14,6 +14,9 @@
 //! | commands of a WebSocket | `MAX_PENDING_COMMANDS` | the newcomer gets a 429 problem |
 //! | status, peers, meters to a slow reader | none: made when sent | the reader gets fewer, always the newest |
 //! | notices to a slow reader | the backend's | the reader gets the whole state again |
+//! | touches to a reader | one message each `TOUCHES_INTERVAL`: all that is touched then | as above |
+//! | touches of a WebSocket | `MAX_TOUCHES_PER_SECOND` | the newcomer is dropped |
+//! | notifications | 50 kept | the oldest are dropped |
 //! | log lines to a slow reader | `MAX_LOG_LINES` | the oldest are dropped and counted |
 //! | any message to a reader that stopped | `SOCKET_SEND_TIMEOUT` | the socket is closed |
 
@@ -26,6 +29,7 @@ pub mod limits;
 mod log;
 mod metrics;
 mod page;
+mod people;
 mod problem;
 mod routes;
 mod server;
@@ -38,6 +42,7 @@ pub(crate) mod tests;
 
 pub use backend::{Backend, BackendError, Metric, MetricKind, Notice};
 pub use log::LogBuffer;
+pub use people::People;
 pub use routes::openapi;
 pub use server::{Config, Server, StartError, start};
 pub use token::{Keys, Token};

@@ -53,6 +53,7 @@ impl From<BackendError> for Problem {
         let (status, code) = match &error {
             BackendError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             BackendError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            BackendError::Conflict(code, _) => (StatusCode::CONFLICT, *code),
             BackendError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             BackendError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             BackendError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

@@ -37,6 +37,8 @@ use crate::control::types::{
     Command, PatchRequest, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Role, Status, Ticket,
 };
 
+mod people;
+
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
@@ -140,6 +142,7 @@ fn api() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(get_socket))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))
+        .merge(people::api())
         .merge(desk::routes())
 }
 

@@ -21,14 +21,15 @@ use utoipa::ToSchema;
 use crate::control::backend::Notice;
 use crate::control::guard::read_only;
 use crate::control::limits::{
-    MAX_CHANGED_ADDRESSES, MAX_PENDING_COMMANDS, METERS_INTERVAL, SOCKET_AUTH_TIMEOUT, SOCKET_PING_INTERVAL,
-    SOCKET_SEND_TIMEOUT, STATUS_INTERVAL,
+    MAX_CHANGED_ADDRESSES, MAX_PENDING_COMMANDS, MAX_TOUCHES_PER_SECOND, METERS_INTERVAL,
+    SOCKET_AUTH_TIMEOUT, SOCKET_PING_INTERVAL, SOCKET_SEND_TIMEOUT, STATUS_INTERVAL, TOUCHES_INTERVAL,
 };
 use crate::control::problem::Problem;
 use crate::control::routes::{Shared, answered, check_commands, check_playback_change};
 use crate::control::server::stopped;
 use crate::control::types::{
-    Command, LogLine, Meters, PatchResult, Peer, Playback, PlaybackChange, Role, Status,
+    Command, Graph, LogLine, Meters, Notification, PatchResult, Peer, Playback, PlaybackChange, Role, Status,
+    Touch, UndoResult,
 };
 
 /// Close codes (RFC 6455 section 7.4); 4401 is ours, after HTTP's 401.
@@ -55,6 +56,12 @@ pub(crate) enum Topic {
     Project,
     /// `log`, the lines kept at first.
     Log,
+    /// `presence`, all that others touch, when it changes.
+    Presence,
+    /// `graph` each second and when somebody comes, goes or changes.
+    Graph,
+    /// `notification`, those kept at first.
+    Notifications,
 }
 
 /// What a client says, one JSON object a text message.
@@ -95,6 +102,33 @@ pub(crate) enum ClientMessage {
         /// What to change.
         change: PlaybackChange,
     },
+    /// I hold something, or type in it; at most 30 times a second, and each second while it lasts. Forgotten after 3 s. The
+    /// value is heard and shown at once everywhere and stored nowhere: send a `patch` at the end, and at most four a
+    /// second meanwhile.
+    Touch {
+        /// A parameter such as `/mixer/strip/ID/gain_db`; without a value also a track `/tracks/ID`, or `/chat`.
+        address: String,
+        /// Where it stands; `null`: I only touch it.
+        #[serde(default)]
+        value: Option<Value>,
+    },
+    /// I let it go.
+    TouchEnd {
+        /// As in `touch`.
+        address: String,
+    },
+    /// As `POST /undo`.
+    Undo {
+        /// Comes back in the answer.
+        #[serde(default)]
+        id: Option<Value>,
+    },
+    /// As `POST /redo`.
+    Redo {
+        /// Comes back in the answer.
+        #[serde(default)]
+        id: Option<Value>,
+    },
 }
 
 impl ClientMessage {
@@ -106,7 +140,9 @@ impl ClientMessage {
     /// What comes back in the answer.
     fn id(&self) -> Option<Value> {
         match self {
-            Self::Patch { id, .. } | Self::Playback { id, .. } => id.clone(),
+            Self::Patch { id, .. } | Self::Playback { id, .. } | Self::Undo { id } | Self::Redo { id } => {
+                id.clone()
+            }
             _ => None,
         }
     }
@@ -185,6 +221,35 @@ pub(crate) enum ServerMessage {
         /// The common beat and position now.
         data: Playback,
     },
+    /// All that is touched now by others: other members, and other pages of this node.
+    Presence {
+        /// In a steady order.
+        data: Vec<Touch>,
+    },
+    /// Who is connected to whom now.
+    Graph {
+        /// As `GET /graph`.
+        data: Graph,
+    },
+    /// Something happened; said once.
+    Notification {
+        /// What.
+        data: Notification,
+    },
+    /// An `undo` was carried out.
+    Undone {
+        /// As in the command.
+        id: Option<Value>,
+        /// As `POST /undo`.
+        data: UndoResult,
+    },
+    /// A `redo` was carried out.
+    Redone {
+        /// As in the command.
+        id: Option<Value>,
+        /// As `POST /redo`.
+        data: UndoResult,
+    },
     /// A message could not be used; the socket stays open.
     Error {
         /// As in the command.
@@ -234,6 +299,7 @@ enum End {
 enum Job {
     Patch { id: Option<Value>, commands: Vec<Command>, durable: bool },
     Playback { id: Option<Value>, change: PlaybackChange },
+    Undo { id: Option<Value>, redo: bool },
 }
 
 struct Session {
@@ -247,10 +313,34 @@ struct Session {
     answers: mpsc::Receiver<ServerMessage>,
     worker: AbortHandle,
     unanswered_pings: u32,
+    /// Names this page among the sources of touches.
+    source: u32,
+    touched: TouchBudget,
+    /// Others touch something else than the page was last told.
+    touches_stale: bool,
+    /// The latest notification sent.
+    told: u64,
+}
+
+/// How many touches are taken from this socket until the second is over.
+struct TouchBudget {
+    since: Instant,
+    taken: u32,
+}
+
+impl TouchBudget {
+    fn take(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since).as_secs() >= 1 {
+            *self = Self { since: now, taken: 0 };
+        }
+        self.taken += 1;
+        self.taken <= MAX_TOUCHES_PER_SECOND
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.shared.backend.forget_source(self.source);
         self.worker.abort();
     }
 }
@@ -273,6 +363,10 @@ impl Session {
             answers,
             worker,
             unanswered_pings: 0,
+            source: rand::random(),
+            touched: TouchBudget { since: Instant::now(), taken: 0 },
+            touches_stale: false,
+            told: 0,
         }
     }
 
@@ -286,6 +380,7 @@ impl Session {
         let mut meters = ticks(METERS_INTERVAL);
         let mut status = ticks(STATUS_INTERVAL);
         let mut ping = ticks(SOCKET_PING_INTERVAL);
+        let mut touches = ticks(TOUCHES_INTERVAL);
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => return Err(End::Stopping),
@@ -301,9 +396,14 @@ impl Session {
                     let data = self.shared.backend.meters();
                     self.send(&ServerMessage::Meters { data }).await?;
                 }
+                _ = touches.tick(), if self.touches_stale => {
+                    self.touches_stale = false;
+                    self.send_state(Topic::Presence).await?;
+                }
                 _ = status.tick() => {
-                    self.send_state(Topic::Status).await?;
-                    self.send_state(Topic::Peers).await?;
+                    for topic in [Topic::Status, Topic::Peers, Topic::Graph] {
+                        self.send_state(topic).await?;
+                    }
                 }
                 _ = ping.tick() => {
                     if self.unanswered_pings >= MAX_UNANSWERED_PINGS {
@@ -372,6 +472,21 @@ impl Session {
                 Ok(()) => self.enqueue(Job::Playback { id, change }).await,
                 Err(problem) => self.send(&ServerMessage::Error { id, problem }).await,
             },
+            Ok(ClientMessage::Touch { address, value }) => {
+                if !self.touched.take(Instant::now()) {
+                    return Ok(());
+                }
+                match self.shared.backend.touch(self.source, &address, value) {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.send(&ServerMessage::Error { id: None, problem: error.into() }).await,
+                }
+            }
+            Ok(ClientMessage::TouchEnd { address }) => {
+                self.shared.backend.touch_end(self.source, &address);
+                Ok(())
+            }
+            Ok(ClientMessage::Undo { id }) => self.enqueue(Job::Undo { id, redo: false }).await,
+            Ok(ClientMessage::Redo { id }) => self.enqueue(Job::Undo { id, redo: true }).await,
             Err(error) => {
                 let detail = format!(
                     "The message cannot be used: {error}. See ClientMessage in /api/v1/openapi.json."
@@ -386,6 +501,9 @@ impl Session {
         let new: BTreeSet<Topic> = topics.into_iter().filter(|topic| !self.topics.contains(topic)).collect();
         self.topics.extend(&new);
         self.send_topics().await?;
+        if new.contains(&Topic::Notifications) {
+            self.told = 0;
+        }
         for topic in new {
             if topic == Topic::Log {
                 let (lines, following) = self.shared.logs.follow();
@@ -418,16 +536,36 @@ impl Session {
                 // Too busy now; the next change brings the page up to date.
                 Err(_) => return Ok(()),
             },
+            Topic::Presence => ServerMessage::Presence { data: backend.touches(self.source) },
+            Topic::Graph => ServerMessage::Graph { data: backend.graph() },
+            Topic::Notifications => return self.send_notifications().await,
             // Meters come by their own tick, the log by its own queue.
             Topic::Meters | Topic::Log => return Ok(()),
         };
         self.send(&message).await
     }
 
+    /// Sends the notifications kept that this page has not been sent.
+    async fn send_notifications(&mut self) -> Result<(), End> {
+        for data in self.shared.backend.notifications(self.told) {
+            self.told = data.id;
+            self.send(&ServerMessage::Notification { data }).await?;
+        }
+        Ok(())
+    }
+
     async fn handle_notice(&mut self, notice: Result<Notice, RecvError>) -> Result<(), End> {
         match notice {
             Ok(Notice::Status) => self.send_state(Topic::Status).await,
-            Ok(Notice::Peers) => self.send_state(Topic::Peers).await,
+            Ok(Notice::Peers) => {
+                self.send_state(Topic::Peers).await?;
+                self.send_state(Topic::Graph).await
+            }
+            Ok(Notice::Touches) => {
+                self.touches_stale = self.topics.contains(&Topic::Presence);
+                Ok(())
+            }
+            Ok(Notice::Notification) => self.send_state(Topic::Notifications).await,
             Ok(Notice::Playback) => self.send_state(Topic::Playback).await,
             Ok(Notice::Project(addresses)) if addresses.len() > MAX_CHANGED_ADDRESSES => {
                 self.send_state(Topic::Project).await
@@ -445,7 +583,14 @@ impl Session {
                 self.send(&ServerMessage::ProjectChanged { changes }).await
             }
             Err(RecvError::Lagged(_)) => {
-                for topic in [Topic::Status, Topic::Peers, Topic::Playback, Topic::Project] {
+                for topic in [
+                    Topic::Status,
+                    Topic::Peers,
+                    Topic::Playback,
+                    Topic::Project,
+                    Topic::Presence,
+                    Topic::Notifications,
+                ] {
                     self.send_state(topic).await?;
                 }
                 Ok(())
@@ -469,7 +614,7 @@ impl Session {
 
     async fn enqueue(&mut self, job: Job) -> Result<(), End> {
         let Err(refused) = self.jobs.try_send(job) else { return Ok(()) };
-        let (Job::Patch { id, .. } | Job::Playback { id, .. }) = refused.into_inner();
+        let (Job::Patch { id, .. } | Job::Playback { id, .. } | Job::Undo { id, .. }) = refused.into_inner();
         let detail =
             format!("{MAX_PENDING_COMMANDS} commands wait already. Send the next ones after some answers.");
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", detail);
@@ -506,6 +651,11 @@ async fn work(shared: Arc<Shared>, mut queue: mpsc::Receiver<Job>, answer: mpsc:
             }
             Job::Playback { id, change } => match answered(shared.backend.set_playback(change)).await {
                 Ok(data) => ServerMessage::PlaybackSet { id, data },
+                Err(problem) => ServerMessage::Error { id, problem },
+            },
+            Job::Undo { id, redo } => match answered(shared.backend.undo(redo)).await {
+                Ok(data) if redo => ServerMessage::Redone { id, data },
+                Ok(data) => ServerMessage::Undone { id, data },
                 Err(problem) => ServerMessage::Error { id, problem },
             },
         };

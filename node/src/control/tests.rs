@@ -2,6 +2,7 @@
 
 mod desk;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::types::*;
 use super::*;
 
+mod people;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const EVIL_NAME: &str = "<script>alert(1)</script>\"\n\u{1b}[2J";
 
@@ -28,6 +31,8 @@ pub(crate) struct Pretended {
     notices: broadcast::Sender<Notice>,
     patches: Mutex<Vec<(Vec<Command>, bool)>>,
     tempo_bpm: Mutex<f64>,
+    held: Mutex<BTreeMap<(u32, String), Option<Value>>>,
+    told: Mutex<Vec<Notification>>,
     /// What was changed at the player's own desk, as debug text.
     desk: Mutex<Vec<String>>,
 }
@@ -39,6 +44,8 @@ impl Pretended {
             notices,
             patches: Mutex::default(),
             tempo_bpm: Mutex::new(120.0),
+            held: Mutex::default(),
+            told: Mutex::default(),
             desk: Mutex::default(),
         })
     }
@@ -74,6 +81,7 @@ impl Backend for Pretended {
             doc: Doc { heads_hash: "00ff".into(), changes: 7, saved: true },
             listen: vec!["/ip4/127.0.0.1/udp/7778/quic-v1".into()],
             warnings: vec![],
+            undo: UndoState::default(),
         }
     }
 
@@ -105,6 +113,8 @@ impl Backend for Pretended {
             muted_by_me: false,
             soloed_by_me: false,
             gain_db: 0.0,
+            muted_themselves: false,
+            hears_me: Some(true),
             pan: 0.0,
         }]
     }

@@ -17,7 +17,7 @@ use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
     rtp::{
-        Header, Output, StreamReceiver,
+        Header, Output, Statistics, StreamReceiver,
         midi::MidiReceiver,
         payload_type,
         report::{self, Report, ReportBlock},
@@ -29,12 +29,14 @@ use super::{
     due::{DueMidi, DueQueue},
     instrument::InstrumentFeed,
     latency::LatencyMeter,
+    recording::Recording,
     stream_format,
     totals::Totals,
 };
 use crate::{
     codec::{Codec, Decoder},
     session::message::StreamInfo,
+    trace::record::{self, At, ReceiveCall},
 };
 
 /// Samples of the longest payload a datagram of any path can hold: 64 KiB of 16-bit PCM.
@@ -56,6 +58,18 @@ pub struct Moment {
     /// Names a stretch of time in which the member's session time and ours are the same timeline without a step;
     /// `None` while they are not, and what the member says about session time means nothing here.
     pub common: Option<(u64, u64)>,
+}
+
+impl From<Moment> for At {
+    fn from(at: Moment) -> Self {
+        Self { local_ns: at.local.as_nanos(), session_ns: at.session.as_nanos(), common: at.common }
+    }
+}
+
+impl From<At> for Moment {
+    fn from(at: At) -> Self {
+        Self { local: at.local(), session: at.session(), common: at.common }
+    }
 }
 
 /// How long the media thread leaves a due clock datagram to the network thread, which sends it with the next
@@ -84,6 +98,7 @@ pub struct Incoming {
     decoded: Vec<f32>,
     counters: Counters,
     released: bool,
+    recording: Recording,
 }
 
 /// What went wrong on the way in, counted.
@@ -145,7 +160,19 @@ impl Incoming {
             decoded: vec![0.0; MAX_BLOCK_SAMPLES],
             counters: Counters::default(),
             released: false,
+            recording: Recording::default(),
         }
+    }
+
+    /// Records every call from now on; the clock was made for `incarnation`. Call before any other.
+    pub fn record(&mut self, mut recording: Recording, incarnation: u32) {
+        recording.call(|| ReceiveCall::New {
+            info: self.info,
+            source: self.writer.tag(),
+            engine_rate_hz: self.engine_rate_hz,
+            incarnation,
+        });
+        self.recording = recording;
     }
 
     /// The member announced another stream; it has a source and an instrument of its own.
@@ -156,8 +183,10 @@ impl Incoming {
         instrument: Option<MidiWriter>,
         engine_rate_hz: u32,
     ) {
+        let source = writer.tag();
+        self.recording.call(|| ReceiveCall::ChangeStream { info, source, engine_rate_hz });
         self.before += Totals::of_packets(&self.receiver.statistics());
-        self.refit(writer, instrument, engine_rate_hz);
+        self.rewire(writer, instrument, engine_rate_hz);
         self.info = info;
         self.receiver = StreamReceiver::new(stream_format(&info), Some(info.ssrc));
         self.decoder = decoder_for(&info);
@@ -166,6 +195,12 @@ impl Incoming {
 
     /// The engine was rebuilt; `writer` and `instrument` belong to the new one.
     pub fn refit(&mut self, writer: SourceWriter, instrument: Option<MidiWriter>, engine_rate_hz: u32) {
+        let source = writer.tag();
+        self.recording.call(|| ReceiveCall::Refit { source, engine_rate_hz });
+        self.rewire(writer, instrument, engine_rate_hz);
+    }
+
+    fn rewire(&mut self, writer: SourceWriter, instrument: Option<MidiWriter>, engine_rate_hz: u32) {
         self.before += self.of_engine();
         self.writer = writer;
         self.engine_rate_hz = engine_rate_hz;
@@ -178,21 +213,33 @@ impl Incoming {
         self.writer.stats()
     }
 
-    /// One datagram from the member, read at `at`.
+    /// What the receiver of the announced stream has counted.
+    pub fn packets(&self) -> Statistics {
+        self.receiver.statistics()
+    }
+
+    /// What is known of the member's clock at `now`.
+    pub fn clock_estimate(&self, now: LocalTime) -> Option<Estimate> {
+        self.clock.estimate(now)
+    }
+
+    /// One datagram from the member, read at `at`. Returns what it reports about our streams.
     pub fn handle_datagram(&mut self, at: Moment, datagram: &Bytes) -> Vec<ReportBlock> {
         if self.released {
             return Vec::new();
         }
         self.follow_time(at);
+        let mut blocks = Vec::new();
         match classify(datagram) {
             Some(Kind::Rtp) => self.handle_rtp(at, datagram),
-            Some(Kind::Rtcp) => return self.handle_reports(at, datagram),
+            Some(Kind::Rtcp) => blocks = self.handle_reports(at, datagram),
             Some(Kind::Clock) => {
                 self.counters.refused += u64::from(self.clock.handle_packet(at.local, datagram).is_err());
             }
             None => self.counters.refused += 1,
         }
-        Vec::new()
+        self.recording.datagram(at, datagram, self.counters.refused, &blocks);
+        blocks
     }
 
     /// Timers due at `at`.
@@ -206,16 +253,26 @@ impl Incoming {
             self.midi.handle_deadline(at.local, at.session);
             self.take_midi(at);
         }
+        self.recording.call_with_pushed(|pushed| ReceiveCall::Deadline { at: at.into(), pushed });
     }
 
     /// Measures: mouth to ear, and how long the engine lets a decoder wait. Call some twenty times a second.
     pub fn observe(&mut self, at: Moment) {
         self.follow_time(at);
+        let (delay_frames, playout) = (self.writer.stats().delay_frames(), self.writer.stats().playout());
         if self.common.is_some() {
             let session_minus_host_ns = at.session.as_nanos().saturating_sub(at.local.as_nanos() as i64);
-            self.latency.observe(self.writer.stats(), session_minus_host_ns);
+            self.latency.observe(playout, session_minus_host_ns);
         }
-        self.receiver.set_playout_budget(self.playout_delay().min(MAX_PLAYOUT_BUDGET));
+        self.receiver.set_playout_budget(self.delay_of(delay_frames).min(MAX_PLAYOUT_BUDGET));
+        self.recording.call(|| ReceiveCall::Observe {
+            at: at.into(),
+            delay_frames,
+            playout: record::playing(playout),
+            clock: format!("{:?}", self.clock.estimate(at.local)),
+            packets: format!("{:?}", self.receiver.statistics()),
+            one_way_ns: self.latency.one_way_ns(),
+        });
     }
 
     /// When this half next needs the media thread: for [`Self::handle_deadline`], [`Self::poll_overdue_clock`], or, at
@@ -233,22 +290,36 @@ impl Incoming {
     /// The next clock datagram to send, question or answer; stamped with `now`, so send it at once. For the network
     /// thread, after each datagram.
     pub fn poll_clock(&mut self, now: LocalTime) -> Option<Bytes> {
-        self.clock.poll_transmit(now)
+        let datagram = self.clock.poll_transmit(now);
+        self.recording.clock(now, datagram.as_ref());
+        datagram
     }
 
     /// Like [`Self::poll_clock`], for the media thread: only what no datagram of the peer has carried along in time.
     pub fn poll_overdue_clock(&mut self, now: LocalTime) -> Option<Bytes> {
-        (self.clock.poll_deadline() + CLOCK_PATIENCE <= now).then(|| self.clock.poll_transmit(now)).flatten()
+        (self.clock.poll_deadline() + CLOCK_PATIENCE <= now).then(|| self.poll_clock(now)).flatten()
     }
 
     /// What this member's sender should know of its streams.
     pub fn report_blocks(&mut self, now: LocalTime) -> Vec<ReportBlock> {
-        [self.receiver.report_block(now), self.midi.report_block()].into_iter().flatten().collect()
+        let blocks: Vec<ReportBlock> =
+            [self.receiver.report_block(now), self.midi.report_block()].into_iter().flatten().collect();
+        self.recording.call(|| ReceiveCall::ReportBlocks {
+            at_ns: now.as_nanos(),
+            blocks: record::bounded(format!("{blocks:?}")),
+        });
+        blocks
     }
 
     /// MIDI for the output port since the last call.
     pub fn take_due_midi(&mut self) -> Vec<DueMidi> {
-        self.due_midi.take()
+        let due = self.due_midi.take();
+        if !due.is_empty() {
+            self.recording.call(|| {
+                ReceiveCall::DueMidi(due.iter().map(|event| (event.due_ns, event.message.clone())).collect())
+            });
+        }
+        due
     }
 
     /// The member is gone: every note it holds is released, and what still comes from it is not heard.
@@ -258,6 +329,7 @@ impl Incoming {
         self.take_midi(at);
         self.instrument.all_notes_off();
         self.released = true;
+        self.recording.call(|| ReceiveCall::Release { at: at.into() });
     }
 
     /// Everything a page or a report shows about this member's media.
@@ -287,7 +359,11 @@ impl Incoming {
     }
 
     fn playout_delay(&self) -> Duration {
-        let delay_s = f64::from(self.writer.stats().delay_frames()) / f64::from(self.info.rate_hz.max(1));
+        self.delay_of(self.writer.stats().delay_frames())
+    }
+
+    fn delay_of(&self, frames: f32) -> Duration {
+        let delay_s = f64::from(frames) / f64::from(self.info.rate_hz.max(1));
         Duration::try_from_secs_f64(delay_s).unwrap_or_default()
     }
 
@@ -380,9 +456,9 @@ impl Incoming {
             match samples {
                 None => self.counters.undecodable += 1,
                 Some(samples) => {
-                    if self.writer.push(timestamp, arrival, samples).is_err() {
-                        self.counters.overflowed += 1;
-                    }
+                    let taken = self.writer.push(timestamp, arrival, samples).is_ok();
+                    self.counters.overflowed += u64::from(!taken);
+                    self.recording.push(timestamp, samples, taken);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! what it did before it last stumbled. Single readings carry the error of one report and one clock update, so
 //! the median of the last few seconds is shown.
 
-use engine::SourceStats;
+use engine::PlayoutPoint;
 use transport::time::SessionTime;
 
 /// Readings kept; at one each 50 to 100 ms that is two to three seconds.
@@ -54,10 +54,10 @@ impl LatencyMeter {
         self.report = Some((timestamp_frames, captured));
     }
 
-    /// Takes one reading, if the engine has played since the last one. `session_minus_host_ns` is session time
-    /// minus host time now.
-    pub fn observe(&mut self, stats: &SourceStats, session_minus_host_ns: i64) {
-        let Some(playout) = stats.playout() else { return };
+    /// Takes one reading of what the engine plays, if it has played since the last one. `session_minus_host_ns` is
+    /// session time minus host time now.
+    pub fn observe(&mut self, playout: Option<PlayoutPoint>, session_minus_host_ns: i64) {
+        let Some(playout) = playout else { return };
         if self.last_played == Some(playout.host_time.0) {
             return;
         }

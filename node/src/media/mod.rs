@@ -13,14 +13,15 @@
 //! direction each source's queue (bounded, newest refused and counted here), and MIDI for the output port (bounded,
 //! see [`due`]).
 
-mod due;
-mod incoming;
+pub mod due;
+pub mod incoming;
 mod instrument;
 mod latency;
-mod outgoing;
+pub mod outgoing;
 mod pace;
-mod packetiser;
+pub mod packetiser;
 mod plane;
+mod recording;
 mod totals;
 
 #[cfg(test)]
@@ -44,15 +45,12 @@ use transport::{
     time::{LocalTime, SessionTime},
 };
 
-use self::{
-    due::DueMidi,
-    incoming::{Incoming, Moment},
-    plane::Plane,
-};
-use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo};
+use self::{due::DueMidi, plane::Plane};
+use crate::{codec::Codec, device::monotonic_ns, session::message::StreamInfo, trace::Recorder};
 
-pub use incoming::{Counters, IncomingReport};
+pub use incoming::{Counters, Incoming, IncomingReport, Moment};
 pub use packetiser::announce;
+pub use recording::Recording;
 pub use totals::Totals;
 
 /// A change of the session offset above this is a step, ns: what was measured before it means nothing after it. Smaller
@@ -116,6 +114,7 @@ struct Shared {
     /// Nothing this player plays on MIDI goes to the others. Their audio is muted in the engine.
     muted: AtomicBool,
     incarnation: u32,
+    recorder: Recorder,
     /// Note-offs of members that are gone, for the MIDI output.
     last_notes: Mutex<Vec<DueMidi>>,
 }
@@ -153,14 +152,24 @@ enum Command {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(datagrams: impl Datagrams, midi: Box<dyn MidiIo>, incarnation: u32) -> std::io::Result<Running> {
-    let (media, plane) = plane(datagrams, midi, incarnation);
+pub fn start(
+    datagrams: impl Datagrams,
+    midi: Box<dyn MidiIo>,
+    incarnation: u32,
+    recorder: Recorder,
+) -> std::io::Result<Running> {
+    let (media, plane) = plane(datagrams, midi, incarnation, recorder);
     let thread = std::thread::Builder::new().name("media".into()).spawn(move || plane.run())?;
     Ok(Running { media, thread })
 }
 
 /// The handle and what it is a handle on, not yet running.
-fn plane<D: Datagrams>(datagrams: D, midi: Box<dyn MidiIo>, incarnation: u32) -> (Media, Plane<D>) {
+fn plane<D: Datagrams>(
+    datagrams: D,
+    midi: Box<dyn MidiIo>,
+    incarnation: u32,
+    recorder: Recorder,
+) -> (Media, Plane<D>) {
     let shared = Arc::new(Shared {
         peers: Mutex::default(),
         generation: AtomicU64::new(0),
@@ -172,6 +181,7 @@ fn plane<D: Datagrams>(datagrams: D, midi: Box<dyn MidiIo>, incarnation: u32) ->
         sent_packets: AtomicU64::new(0),
         muted: AtomicBool::new(false),
         incarnation,
+        recorder,
         last_notes: Mutex::default(),
     });
     let (commands, queue) = mpsc::sync_channel(16);
@@ -214,7 +224,8 @@ impl Media {
         instrument: Option<MidiWriter>,
     ) {
         let clock = Clock::new(self.shared.incarnation);
-        let incoming = Incoming::new(theirs, writer, instrument, self.engine_rate_hz(), clock);
+        let mut incoming = Incoming::new(theirs, writer, instrument, self.engine_rate_hz(), clock);
+        incoming.record(Recording::new(&self.shared.recorder, peer), self.shared.incarnation);
         let entry = Arc::new(Peer::new(peer, ours, incoming));
         lock(&self.shared.peers).insert(peer, entry);
         self.shared.generation.fetch_add(1, Ordering::Release);

@@ -353,7 +353,8 @@ struct Node {
 impl Node {
     fn with_bob() -> Self {
         let (wire, ports) = (Wire::default(), Ports::default());
-        let (media, plane) = plane(wire.clone(), Box::new(ports.clone()), 1);
+        let (media, plane) =
+            plane(wire.clone(), Box::new(ports.clone()), 1, crate::trace::Recorder::default());
         let (_, mut handle) = engine(Config::new(48_000, 128)).unwrap();
         let bob = PeerId::random();
         let info = stream(BOB, Codec::Pcm16);

@@ -11,6 +11,7 @@ use transport::{PeerId, driver::PathKind};
 use super::{
     brain::{Inner, PeerView, lock},
     follow::beats_per_bar,
+    people::undo_state,
 };
 use crate::{
     control::{
@@ -24,6 +25,7 @@ use crate::{
     device::monotonic_ns,
     media::IncomingReport,
     project::{EditError, Unavailable},
+    trace::record::{Record, bounded},
 };
 
 /// The control interface's view of a node.
@@ -69,6 +71,7 @@ impl Backend for NodeBackend {
             listen: inner.mesh.listen_addresses().iter().map(ToString::to_string).collect(),
             diagnosis: self.desk_diagnosis(),
             warnings: lock(&inner.warnings).clone(),
+            undo: undo_state(&summary.undo),
         }
     }
 
@@ -121,6 +124,7 @@ impl Backend for NodeBackend {
         durable: bool,
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
+            self.record("patch", &commands);
             // What the beat cannot do must not stand in the project either.
             for command in &commands {
                 if let Command::Set { address, value: Value::String(text) } = command
@@ -134,21 +138,7 @@ impl Backend for NodeBackend {
             // Tempo and meter are also the beat that is playing now.
             for command in &commands {
                 if let Command::Set { address, value } = command {
-                    match (address.as_str(), value) {
-                        ("/transport/tempo_bpm", value) => {
-                            if let Some(bpm) = value.as_f64() {
-                                self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
-                            }
-                        }
-                        ("/transport/time_signature", Value::String(text)) => {
-                            if let Some(beats) = beats_per_bar(text) {
-                                self.0.change_beat(|beat, at, author| {
-                                    beat.with_beats_per_bar(beats, at, author)
-                                });
-                            }
-                        }
-                        _ => {}
-                    }
+                    self.follow_beat(address, value);
                 }
             }
             Ok(PatchResult {
@@ -181,6 +171,7 @@ impl Backend for NodeBackend {
 
     fn set_playback(&self, change: PlaybackChange) -> BoxFuture<'_, Result<Playback, BackendError>> {
         async move {
+            self.record("playback", &change);
             let meter = match &change.time_signature {
                 None => None,
                 Some(text) => Some(beats_per_bar(text).ok_or_else(|| no_time_signature(text))?),
@@ -210,6 +201,7 @@ impl Backend for NodeBackend {
     }
 
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>> {
+        self.record("peer", &(peer_id, &change));
         let unknown = || BackendError::NotFound(format!("no peer {peer_id:?}; GET /api/v1/peers lists them"));
         let result = peer_id.parse::<PeerId>().map_err(|_| unknown()).and_then(|peer| {
             let view = self.0.set_monitor(&peer, |monitor| {
@@ -303,9 +295,39 @@ impl Backend for NodeBackend {
 }
 
 impl NodeBackend {
+    fn record(&self, what: &str, arguments: &dyn std::fmt::Debug) {
+        self.0.recorder.record(|| Record::Api {
+            at_ns: monotonic_ns(),
+            what: what.to_owned(),
+            arguments: bounded(format!("{arguments:?}")),
+        });
+    }
+
+    /// What was set in the project is also the beat that is playing now, where it is about the beat.
+    pub fn follow_beat(&self, address: &str, value: &Value) {
+        match (address, value) {
+            ("/transport/tempo_bpm", value) => {
+                if let Some(bpm) = value.as_f64() {
+                    self.0.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                }
+            }
+            ("/transport/time_signature", Value::String(text)) => {
+                if let Some(beats) = beats_per_bar(text) {
+                    self.0.change_beat(|beat, at, author| beat.with_beats_per_bar(beats, at, author));
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn peer(&self, peer: &PeerId, view: &PeerView) -> Peer {
         let report = self.0.media.report(peer);
         let rtt = self.0.mesh.media().rtt(peer);
+        let state = {
+            let session = lock(&self.0.session);
+            let state = session.state_of(monotonic_ns() as i64, peer);
+            state.map(|state| (state.muted, state.hears(&self.0.me.to_bytes())))
+        };
         Peer {
             peer_id: peer.to_string(),
             name: view.name.clone(),
@@ -337,6 +359,8 @@ impl NodeBackend {
             muted_by_me: view.monitor.mute,
             soloed_by_me: view.monitor.solo,
             gain_db: view.monitor.gain_db,
+            muted_themselves: state.is_some_and(|(muted, _)| muted),
+            hears_me: state.and_then(|(_, hears)| hears),
             pan: view.monitor.pan,
         }
     }

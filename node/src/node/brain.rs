@@ -31,6 +31,7 @@ use super::{
     history::History,
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
+    recorded::RecordedSession,
     rig::{Rewired, Rig},
 };
 #[cfg(feature = "devices")]
@@ -41,7 +42,11 @@ use crate::{
     device::{DeviceEvent, monotonic_ns},
     media::Media,
     project,
-    session::{Output, Session, message},
+    session::{LeaveReason, Output, message, notifier::Notifier},
+    trace::{
+        Recorder,
+        record::{Record, Way},
+    },
 };
 
 /// Time between two looks at session timers, clocks and Link.
@@ -50,6 +55,8 @@ const TICK: Duration = Duration::from_millis(50);
 const TIMELINE_TICKS: u32 = 4;
 /// Ticks between two looks at the tempo in the project.
 const BEAT_TICKS: u32 = 5;
+/// Ticks between two measurements of links and clocks.
+const MEMBER_TICKS: u32 = 10;
 /// Ticks of a second.
 const SECOND_TICKS: u32 = 20;
 /// How long a member that sent hostile changes stays out.
@@ -74,7 +81,7 @@ pub struct Inner {
     pub session_name: String,
     pub session_id: String,
     pub started: Instant,
-    pub session: Mutex<Session<PeerId>>,
+    pub session: Mutex<RecordedSession>,
     /// Held while the session's decisions are carried out.
     pub pumping: Mutex<()>,
     pub following: Following,
@@ -96,8 +103,10 @@ pub struct Inner {
     pub next_switch: Mutex<Option<Instant>>,
     pub device_warning: Mutex<Option<String>>,
     pub warnings: Mutex<Vec<String>>,
+    pub notifier: Mutex<Notifier<PeerId>>,
     pub notices: broadcast::Sender<Notice>,
     pub terminal: mpsc::Sender<Event>,
+    pub recorder: Recorder,
 }
 
 /// A peer as people see it.
@@ -118,11 +127,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Carries out what the project asks of the network, on the project's own thread. A full queue drops a frame, which the
 /// project's digests repair.
-pub fn serve_project(mesh: &Mesh, event: &project::Event) {
+pub fn serve_project(mesh: &Mesh, recorder: &Recorder, event: &project::Event) {
     match event {
         project::Event::Send { peer, bytes } => {
             let Ok(id) = peer.name().parse::<PeerId>() else { return };
-            if let Err(error) = mesh.send(&id, Channel::Project, Bytes::copy_from_slice(bytes)) {
+            let bytes = Bytes::copy_from_slice(bytes);
+            recorder.outgoing(monotonic_ns, &id, Way::Project, &bytes);
+            if let Err(error) = mesh.send(&id, Channel::Project, bytes) {
                 tracing::debug!(peer = %id, %error, "a project frame was not sent");
             }
         }
@@ -146,20 +157,29 @@ impl Inner {
     /// [`Self::pump`] for who already has its turn. One at a time: a Left must not overtake the Joined before it.
     fn carry_out(&self) {
         loop {
-            let Some(output) = lock(&self.session).poll() else { return };
+            let Some(output) = lock(&self.session).poll(|| monotonic_ns() as i64) else { return };
             match output {
                 Output::Send(peer, control) => self.send_control(peer, &control),
-                Output::Joined(peer, hello) => self.join(peer, &hello),
+                Output::Joined(peer, hello) => {
+                    self.join(peer, &hello);
+                    self.tell(|notifier, now, at_ms| notifier.joined(now, at_ms, &peer, &hello.name));
+                }
+                Output::StateChanged(_) => self.notify(Notice::Peers),
+                Output::TouchesChanged(addresses) => self.follow_touches(&addresses),
                 Output::Left(peer, why) => {
                     tracing::info!(%peer, ?why, "a member left");
                     self.part(&peer);
+                    self.tell(|notifier, now, at_ms| {
+                        notifier.gone(now, at_ms, &peer, why == LeaveReason::Goodbye)
+                    });
                 }
                 Output::StreamChanged(peer, stream) => self.replug(peer, stream),
                 Output::Renamed(peer, name) => {
                     tracing::info!(%peer, %name, "a member has another name");
                     if let Some(view) = lock(&self.peers).get_mut(&peer) {
-                        view.name = name;
+                        view.name.clone_from(&name);
                     }
+                    lock(&self.notifier).renamed(&peer, &name);
                     self.notify(Notice::Peers);
                 }
                 Output::Disconnect { peer, why, ban_ns: 0 } => {
@@ -205,12 +225,18 @@ impl Inner {
 
     /// Says Goodbye to everybody.
     pub fn leave(&self) {
-        lock(&self.session).leave();
+        lock(&self.session).leave(monotonic_ns() as i64);
         self.pump();
     }
 
     /// Tells the player something, on every surface.
     pub fn warn(&self, warning: &str) {
+        self.tell(|notifier, now, at_ms| notifier.warning(now, at_ms, warning));
+        self.show_warning(warning);
+    }
+
+    /// Shows a warning of which the notifier has words of its own.
+    fn show_warning(&self, warning: &str) {
         tracing::warn!("{warning}");
         let mut warnings = lock(&self.warnings);
         warnings.retain(|known| known != warning);
@@ -227,13 +253,14 @@ impl Inner {
     /// A warning no longer holds.
     pub fn settle(&self, warning: &str) {
         lock(&self.warnings).retain(|known| known != warning);
+        lock(&self.notifier).settled(warning);
         self.notify(Notice::Status);
     }
 
     /// Connects media to a new engine.
     pub fn rewire(&self, wiring: Rewired) {
         let _turn = lock(&self.pumping);
-        lock(&self.session).change_stream(wiring.capture.info);
+        lock(&self.session).change_stream(monotonic_ns() as i64, wiring.capture.info);
         self.media.set_capture(wiring.capture);
         if let Some(writer) = wiring.own_instrument {
             self.media.set_local_instrument(writer);
@@ -267,7 +294,9 @@ impl Inner {
     }
 
     fn send_control(&self, peer: PeerId, control: &message::Control) {
-        match self.mesh.send(&peer, Channel::Control, Bytes::from(message::encode(control))) {
+        let bytes = Bytes::from(message::encode(control));
+        self.recorder.outgoing(monotonic_ns, &peer, Way::Control, &bytes);
+        match self.mesh.send(&peer, Channel::Control, bytes) {
             Ok(()) | Err(SendError::NotConnected) => {}
             Err(error) => {
                 // A peer that does not take small messages twice a second is not there any more.
@@ -278,6 +307,7 @@ impl Inner {
     }
 
     fn join(&self, peer: PeerId, hello: &message::Hello) {
+        self.recorder.record(|| Record::Name { peer, name: hello.name.clone() });
         tracing::info!(%peer, name = %hello.name, stream = ?hello.stream, "a member joined");
         let monitor = {
             let mut peers = lock(&self.peers);
@@ -360,8 +390,10 @@ impl Inner {
             let Some((event, rewired)) = polled else { return };
             match event {
                 DeviceEvent::Lost(reason) => {
-                    self.warn(&reason.to_string());
-                    *lock(&self.device_warning) = Some(reason.to_string());
+                    let reason = reason.to_string();
+                    self.show_warning(&reason);
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, Some(&reason)));
+                    *lock(&self.device_warning) = Some(reason);
                 }
                 DeviceEvent::RateChanged { rate_hz } => {
                     self.warn(&format!("the audio device now runs at {rate_hz} Hz; the engine follows"));
@@ -374,6 +406,7 @@ impl Inner {
                     if let Some(lost) = lost {
                         self.settle(&lost);
                     }
+                    self.tell(|notifier, now, at_ms| notifier.device(now, at_ms, None));
                     tracing::info!(device = %info.device, host = %info.host, "sound is back");
                 }
                 DeviceEvent::PeriodChanged { period_frames } => {
@@ -518,7 +551,7 @@ impl Brain {
             MeshEvent::PeerDisconnected { peer, reason } => {
                 tracing::info!(%peer, %reason, "a connection ended");
                 inner.disconnected(&peer, reason.to_string());
-                lock(&inner.session).handle_disconnected(&peer);
+                lock(&inner.session).handle_disconnected(now, &peer);
             }
             MeshEvent::Message { peer, channel: Channel::Control, bytes } => {
                 let handled = lock(&inner.session).handle_frame(now, &peer, &bytes);
@@ -527,6 +560,7 @@ impl Brain {
                 }
             }
             MeshEvent::Message { peer, channel: Channel::Project, bytes } => {
+                inner.recorder.incoming(now.unsigned_abs(), &peer, Way::Project, &bytes, || None);
                 if lock(&inner.session).is_member(&peer)
                     && let Some(key) = PeerKey::from_name(&peer.to_string())
                 {
@@ -547,10 +581,13 @@ impl Brain {
                     ["/mixer/strip", "/transport"].iter().any(|part| address.starts_with(part))
                         || address == "/"
                 };
-                if addresses.iter().any(followed) {
-                    self.inner.follow_project();
-                }
+                let followed = addresses.iter().any(followed);
+                lock(&self.inner.following.changed).extend(addresses.iter().cloned());
                 self.inner.notify(Notice::Project(addresses));
+                match followed {
+                    true => self.inner.follow_project(),
+                    false => self.inner.settle_touches(),
+                }
             }
             project::Event::Quarantined { member, reason } => {
                 self.inner.warn(&format!(
@@ -585,6 +622,10 @@ impl Brain {
         if self.ticks.is_multiple_of(BEAT_TICKS) {
             inner.keep_beat(&mut self.beat_rounds);
         }
+        if self.ticks.is_multiple_of(MEMBER_TICKS) {
+            inner.observe_members();
+        }
+        inner.tell(Notifier::poll);
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));
         }
@@ -640,7 +681,15 @@ impl Brain {
             playing: state.playing,
         };
         let session_now = timebase.session_at(now);
-        for action in self.bridge.tick(session_now, &register, &reading, standing) {
+        let actions = self.bridge.tick(session_now, &register, &reading, standing);
+        inner.recorder.record(|| Record::Link {
+            session_ns: session_now,
+            register,
+            reading,
+            standing,
+            actions: format!("{actions:?}"),
+        });
+        for action in actions {
             tracing::debug!(?action, "Link bridge");
             let host_now = monotonic_ns();
             let done = match action {

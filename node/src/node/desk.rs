@@ -26,7 +26,7 @@ use crate::{
             PeerHistory, Setup, SetupChange, Severity, TestTone,
         },
     },
-    device::{self, AudioChoice, DeviceConfig, SwitchError},
+    device::{self, AudioChoice, DeviceConfig, SwitchError, monotonic_ns},
 };
 
 /// Colours for players who have not chosen one: told apart in dark and light, and by most of the colour-blind
@@ -209,8 +209,11 @@ impl NodeBackend {
             });
             self.0.media.set_muted(new.mute);
         }
+        let me = self.desk_me();
+        // After the rig is let go: carrying out what the session decides may need it.
+        self.0.tell_muted(me.muted);
         self.0.notify(Notice::Status);
-        self.desk_me()
+        me
     }
 
     pub(super) fn desk_master(&self) -> Master {
@@ -281,7 +284,7 @@ impl Inner {
     /// Another name, told to everybody.
     fn rename(&self, name: String) {
         lock(&self.name).clone_from(&name);
-        lock(&self.session).rename(name);
+        lock(&self.session).rename(monotonic_ns() as i64, name);
         self.pump();
     }
 

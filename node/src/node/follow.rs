@@ -7,9 +7,12 @@
 //! with them. Whoever changes the register writes the project, at most four times a second. After a split the two
 //! may have had different winners; then the register stands, and the member with the smallest id writes it down.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use engine::Strip;
@@ -17,7 +20,7 @@ use serde_json::{Value, json};
 use transport::PeerId;
 
 use super::brain::{Inner, lock};
-use crate::session::beat::BeatRegister;
+use crate::{device::monotonic_ns, session::beat::BeatRegister};
 
 /// Rounds of [`Inner::keep_beat`] for which project and register may differ before somebody who changed neither
 /// writes: a second, in which the author's own write arrives.
@@ -32,6 +35,10 @@ pub struct Following {
     stale: AtomicBool,
     reading: AtomicBool,
     beat: Mutex<Option<ProjectBeat>>,
+    /// The players' strips as the project has them.
+    pub strips: Mutex<BTreeMap<PeerId, Strip>>,
+    /// Addresses that have changed since the last reading began.
+    pub changed: Mutex<BTreeSet<String>>,
     /// The register was changed here and not yet written down.
     pub beat_changed_here: AtomicBool,
 }
@@ -115,18 +122,28 @@ impl Inner {
         if let Ok(Some(transport)) = self.project.read(Some("/transport".into())).await {
             *lock(&self.following.beat) = ProjectBeat::from_json(&transport);
         }
+        // What is let go by now stays laid over until the values read here are played.
+        let changed = std::mem::take(&mut *lock(&self.following.changed));
         let strips = self.project.read(Some("/mixer/strip".into())).await;
-        let Ok(Some(Value::Object(strips))) = strips else { return };
-        let mut rig = lock(&self.rig);
-        for (id, value) in strips.iter().take(MAX_STRIPS) {
-            let Ok(peer) = id.parse::<PeerId>() else { continue };
-            let strip = strip(value);
-            if peer == self.me {
-                rig.set_own_strip(strip);
-            } else {
-                rig.set_strip(&peer, strip);
+        if let Ok(Some(Value::Object(strips))) = strips {
+            let players = strips.iter().take(MAX_STRIPS);
+            let players = players.filter_map(|(id, value)| Some((id.parse().ok()?, strip(value))));
+            let players: BTreeMap<PeerId, Strip> = players.collect();
+            let peers: Vec<PeerId> = players.keys().copied().collect();
+            *lock(&self.following.strips) = players;
+            for peer in peers {
+                self.mix(&peer);
             }
         }
+        lock(&self.session).handle_project_followed(monotonic_ns() as i64, &changed);
+        self.pump();
+    }
+
+    /// The project has changed where nothing is followed: what was let go there is over.
+    pub fn settle_touches(&self) {
+        let changed = std::mem::take(&mut *lock(&self.following.changed));
+        lock(&self.session).handle_project_followed(monotonic_ns() as i64, &changed);
+        self.pump();
     }
 }
 

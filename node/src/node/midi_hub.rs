@@ -8,6 +8,7 @@ use crate::{
         midi::{MidiEvent, MidiPorts},
     },
     media::MidiIo,
+    trace::{Recorder, record::Record},
 };
 
 /// The audio device's own MIDI ports (JACK) and the system's (ALSA), merged.
@@ -16,11 +17,14 @@ pub struct MidiHub {
     pub audio: Arc<Audio>,
     /// The system's ports, where there are any.
     pub system: Option<MidiPorts>,
+    /// Who is told of what is played.
+    pub recorder: Recorder,
 }
 
 impl MidiIo for MidiHub {
     fn poll(&mut self) -> Option<(u64, Vec<u8>)> {
         let event = self.audio.poll_midi().or_else(|| self.system.as_mut().and_then(MidiPorts::poll))?;
+        self.recorder.record(|| Record::Midi { at_ns: event.host_time_ns, message: event.bytes().to_vec() });
         Some((event.host_time_ns, event.bytes().to_vec()))
     }
 

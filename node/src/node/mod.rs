@@ -17,6 +17,8 @@ mod meters;
 mod midi_hub;
 mod network;
 mod observer;
+mod people;
+mod recorded;
 mod rig;
 
 use std::{
@@ -27,7 +29,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crdt::Config as ProjectConfig;
@@ -48,7 +50,7 @@ use self::{
     follow::{Following, ProjectBeat},
     meters::Levels,
     midi_hub::MidiHub,
-    network::Network,
+    network::{Network, Outlet},
     rig::{Rewired, Rig},
 };
 use crate::{
@@ -57,10 +59,12 @@ use crate::{
     control::{self, Keys, LogBuffer},
     device::{AudioCallback, AudioChoice, DeviceConfig, DeviceError, Opened, monotonic_ns},
     media, project,
-    session::{Identity, Session, beat::DEFAULT_TEMPO_BPM},
+    session::{Identity, beat::DEFAULT_TEMPO_BPM},
+    trace::{self, Recorder},
 };
 
 pub use network::NetworkError;
+pub use recorded::RecordedSession;
 pub use rig::RigError;
 
 /// Notices that a slow reader may be behind before it is sent the whole state again.
@@ -114,6 +118,8 @@ pub struct Settings {
     pub midi: bool,
     /// Between device and engine.
     pub wrap: Option<Wrap>,
+    /// Write a trace.
+    pub trace: Option<trace::Settings>,
 }
 
 /// How the control interface is served.
@@ -148,6 +154,9 @@ pub enum StartError {
     /// The control interface.
     #[error(transparent)]
     Control(#[from] control::StartError),
+    /// The trace.
+    #[error(transparent)]
+    Trace(#[from] trace::OpenError),
     /// A thread.
     #[error("no thread for media ({0}); close other programs or raise `ulimit -u`")]
     Thread(#[from] std::io::Error),
@@ -181,6 +190,7 @@ pub struct Node {
     brain: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     events: mpsc::Receiver<Event>,
+    trace: Option<trace::Running>,
 }
 
 impl Node {
@@ -195,6 +205,7 @@ impl Node {
         let tag = session_tag(&settings.session);
         let (terminal, events) = mpsc::channel(TERMINAL_EVENTS);
         let mut warnings = Vec::new();
+        let (recorder, trace) = start_trace(&settings, me)?;
 
         // The project first: it is what may refuse to open, and nothing has to be undone then.
         let (project_events, from_project) = mpsc::channel(NOTICES);
@@ -205,20 +216,22 @@ impl Node {
             seed: rand::random(),
         };
         let to_mesh: Arc<OnceLock<Mesh>> = Arc::default();
-        let (mesh_cell, missed) = (to_mesh.clone(), project_missed.clone());
-        let (project, notes) = project::start(&settings.project_file, config, move |event| {
-            if let Some(mesh) = mesh_cell.get() {
-                brain::serve_project(mesh, &event);
-            }
-            if !matches!(event, project::Event::Send { .. }) && project_events.try_send(event).is_err() {
-                missed.store(true, Ordering::Release);
-            }
-        })?;
+        let (mesh_cell, missed, project_recorder) =
+            (to_mesh.clone(), project_missed.clone(), recorder.clone());
+        let (project, notes) =
+            project::start(&settings.project_file, config, recorder.clone(), move |event| {
+                if let Some(mesh) = mesh_cell.get() {
+                    brain::serve_project(mesh, &project_recorder, &event);
+                }
+                if !matches!(event, project::Event::Send { .. }) && project_events.try_send(event).is_err() {
+                    missed.store(true, Ordering::Release);
+                }
+            })?;
         warnings.extend(notes);
         let stored = stored_beat(&project.handle).await;
 
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
-        let (rig, wiring) = open_rig(&settings, wrap, &mut warnings)?;
+        let (rig, wiring) = open_rig(&settings, &recorder, wrap, &mut warnings)?;
         warnings.extend(rig.info().notes);
         warnings.extend(wiring.note.clone());
 
@@ -238,10 +251,11 @@ impl Node {
         // Nothing was there to send before, so no frame is missed.
         let _ = to_mesh.set(mesh.clone());
 
-        let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings) };
-        let media = media::start(table.clone(), Box::new(hub), rand::random())?;
+        let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings), recorder: recorder.clone() };
+        let outlet = Outlet { table: table.clone(), recorder: recorder.clone() };
+        let answer = outlet.clone();
+        let media = media::start(outlet, Box::new(hub), rand::random(), recorder.clone())?;
         let receive = media.media.clone();
-        let answer = table.clone();
         table.set_receiver(Arc::new(move |peer, datagram| {
             if let Some(reply) = receive.handle_datagram(&peer, &datagram) {
                 media::Datagrams::send(&answer, &peer, reply);
@@ -249,7 +263,7 @@ impl Node {
         }));
 
         let now = monotonic_ns() as i64;
-        let session = Session::new(
+        let session = RecordedSession::new(
             Identity {
                 peer: me,
                 author: author_number(&me),
@@ -262,13 +276,11 @@ impl Node {
             now,
             stored.tempo_bpm,
             stored.beats_per_bar,
+            recorder.clone(),
         );
 
         #[cfg(feature = "devices")]
         let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
         let inner = Arc::new(Inner {
             me,
             name: Mutex::new(settings.name.clone()),
@@ -289,16 +301,21 @@ impl Node {
             link: Mutex::new(link.map(Arc::new)),
             peers: Mutex::new(BTreeMap::new()),
             levels: Mutex::new(Levels::default()),
+            warnings: Mutex::new(Vec::new()),
+            notifier: Mutex::default(),
             history: Mutex::default(),
             verdict: Mutex::default(),
             callback_max_us: Mutex::new(0.0),
             following_device: Mutex::default(),
             next_switch: Mutex::default(),
             device_warning: Mutex::default(),
-            warnings: Mutex::new(warnings),
             notices: broadcast::channel(NOTICES).0,
             terminal,
+            recorder,
         });
+        for warning in warnings {
+            inner.warn(&warning);
+        }
         inner.rewire(wiring);
         inner.introduce_myself();
 
@@ -331,7 +348,7 @@ impl Node {
             ready.token_file = control.token_file;
             server = Some(started);
         }
-        Ok(Self { inner, ready, server, media, project, network, brain, stop, events })
+        Ok(Self { inner, ready, server, media, project, network, brain, stop, events, trace })
     }
 
     /// What the ready line says.
@@ -381,7 +398,7 @@ impl Node {
 
     /// Ends without the session's goodbye.
     pub async fn kill(self) {
-        let Self { inner, server, media, project, network, brain, stop, .. } = self;
+        let Self { inner, server, media, project, network, brain, stop, trace, .. } = self;
         // The brain ends first, so that nothing new begins; then everything closes side by side.
         let _ = stop.send(true);
         if let Some(brain) = brain {
@@ -400,19 +417,27 @@ impl Node {
         let closing = tokio::task::spawn_blocking(move || {
             media.stop();
             drop(inner);
+            if let Some(trace) = trace {
+                trace.stop();
+            }
         });
         drop(closing.await);
     }
 }
 
 /// Opens the device, or the best there is if the one that was chosen long ago is not there.
-fn open_rig(settings: &Settings, wrap: Wrap, warnings: &mut Vec<String>) -> Result<(Rig, Rewired), RigError> {
+fn open_rig(
+    settings: &Settings,
+    recorder: &Recorder,
+    wrap: Wrap,
+    warnings: &mut Vec<String>,
+) -> Result<(Rig, Rewired), RigError> {
     let wrap = Arc::new(Mutex::new(wrap));
     let wrapping = || {
         let wrap = wrap.clone();
         move |callback, opened: &Opened| lock(&wrap)(callback, opened)
     };
-    match Rig::start(settings.device.clone(), settings.codec, None, wrapping()) {
+    match Rig::start(settings.device.clone(), settings.codec, None, recorder.clone(), wrapping()) {
         Err(RigError::Device(error)) if settings.device_may_be_gone => {
             warnings.push(format!(
                 "the sound card you chose cannot be opened ({error}); the best there is plays instead"
@@ -423,10 +448,33 @@ fn open_rig(settings: &Settings, wrap: Wrap, warnings: &mut Vec<String>) -> Resu
                 period_frames: None,
                 ..settings.device.clone()
             };
-            Rig::start(best, settings.codec, None, wrapping())
+            Rig::start(best, settings.codec, None, recorder.clone(), wrapping())
         }
         started => started,
     }
+}
+
+/// Begins the trace, if one is asked for.
+fn start_trace(
+    settings: &Settings,
+    me: PeerId,
+) -> Result<(Recorder, Option<trace::Running>), trace::OpenError> {
+    let Some(wanted) = &settings.trace else { return Ok((Recorder::default(), None)) };
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let start = trace::record::Start {
+        format: trace::record::FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        host_ns: monotonic_ns(),
+        unix_ns: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX),
+        me,
+        name: settings.name.clone(),
+        settings: format!(
+            "session {:?}, codec {}, device {:?}, mdns {}, link {}, peers {:?}",
+            settings.session, settings.codec, settings.device, settings.mdns, settings.link, settings.peers
+        ),
+    };
+    trace::start(wanted, start).map(|(recorder, running)| (recorder, Some(running)))
 }
 
 /// The session's name as the mesh compares it.

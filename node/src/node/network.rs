@@ -13,7 +13,11 @@ use transport::{
     driver::{self, Config, Events, MediaTable, Mesh, StartError, SystemNet},
 };
 
-use crate::{device::use_realtime_priority, media::Datagrams};
+use crate::{
+    device::{monotonic_ns, use_realtime_priority},
+    media::Datagrams,
+    trace::{Recorder, record::Way},
+};
 
 /// Priority asked for the network thread: under the media thread that feeds it.
 const PRIORITY: i32 = 50;
@@ -79,15 +83,25 @@ impl Network {
     }
 }
 
-impl Datagrams for MediaTable {
+/// The way out for datagrams.
+#[derive(Clone)]
+pub struct Outlet {
+    /// The connections.
+    pub table: MediaTable,
+    /// Who is told of each datagram.
+    pub recorder: Recorder,
+}
+
+impl Datagrams for Outlet {
     fn send(&self, peer: &PeerId, datagram: Bytes) {
+        self.recorder.outgoing(monotonic_ns, peer, Way::Datagram, &datagram);
         // A member without a connection is about to be noticed by the session; its audio is lost either way.
-        if let Err(error) = MediaTable::send(self, peer, datagram) {
+        if let Err(error) = self.table.send(peer, datagram) {
             tracing::trace!(%peer, %error, "a media datagram was not sent");
         }
     }
 
     fn max_datagram(&self, peer: &PeerId) -> Option<usize> {
-        MediaTable::max_datagram(self, peer)
+        self.table.max_datagram(peer)
     }
 }

@@ -22,6 +22,10 @@ use crate::{
     },
     media::{Capture, announce},
     session::{MAX_PEERS, message::StreamInfo},
+    trace::{
+        Recorder,
+        record::{self, EngineCommand, Record},
+    },
 };
 
 /// Sources of the engine: every peer the session can have, twice for the moment in which one is replaced, and the
@@ -80,6 +84,9 @@ pub struct Rig {
     own_monitor: Monitor,
     master_gain_db: f32,
     analysis: Option<TapReader>,
+    recorder: Recorder,
+    /// Engines built so far.
+    engines_built: u32,
 }
 
 struct Member {
@@ -98,11 +105,13 @@ impl Rig {
         device: DeviceConfig,
         codec: Codec,
         soundfont: Option<Vec<u8>>,
+        recorder: Recorder,
         wrap: impl Fn(Box<dyn AudioCallback>, &Opened) -> Box<dyn AudioCallback> + Send + 'static,
     ) -> Result<(Self, Rewired), RigError> {
         let (built, engines) = channel();
+        let trace = recorder.is_on();
         let audio = Audio::start(device, move |opened| {
-            let (callback, result) = build(opened, soundfont.clone());
+            let (callback, result) = build(opened, soundfont.clone(), trace);
             // The rig holds the other end for as long as the device runs.
             let _ = built.send(result.map(|handle| (handle, *opened)));
             wrap(callback, opened)
@@ -123,6 +132,8 @@ impl Rig {
             own_monitor: Monitor { mute: true, ..Monitor::default() },
             master_gain_db: 0.0,
             analysis: None,
+            recorder,
+            engines_built: 0,
         };
         let rewired = rig.rewire(&opened)?;
         Ok((rig, rewired))
@@ -273,6 +284,7 @@ impl Rig {
     }
 
     fn rewire(&mut self, opened: &Opened) -> Result<Rewired, RigError> {
+        self.record_engine(opened);
         let tap =
             self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
         self.analysis = self.handle.take_analysis();
@@ -303,9 +315,16 @@ impl Rig {
 
     fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
-        let (writer, source) =
+        let (mut writer, source) =
             self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
-        self.send(Command::AddSource(id, source));
+        let tag = u64::from(self.engines_built) << 32 | u64::from(id.0);
+        writer.set_tag(tag);
+        self.send_as(Command::AddSource(id, source), |_| EngineCommand::AddSource {
+            source: id.0,
+            rate_hz: config.rate_hz,
+            channels: config.channels as u32,
+            tag,
+        });
         Ok(Plug { writer, instrument: self.instrument(id) })
     }
 
@@ -337,9 +356,50 @@ impl Rig {
     }
 
     fn send(&mut self, command: Command) {
-        if self.handle.send(command).is_err() {
-            tracing::warn!("the audio engine takes no commands; is the device stuck?");
+        self.send_as(command, described);
+    }
+
+    /// Sends a command that the trace has as `describe` says.
+    fn send_as(&mut self, command: Command, describe: impl FnOnce(&Command) -> EngineCommand) {
+        let record = self
+            .recorder
+            .is_on()
+            .then(|| Record::Command { engine: self.engines_built, command: describe(&command) });
+        match (self.handle.send(command), record) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(record)) => self.recorder.record(|| record),
+            (Err(_), _) => tracing::warn!("the audio engine takes no commands; is the device stuck?"),
         }
+    }
+
+    /// Tells the trace that another engine runs from now on.
+    fn record_engine(&mut self, opened: &Opened) {
+        self.engines_built += 1;
+        if let Some(reader) = self.handle.take_trace() {
+            let config = engine_config(opened);
+            self.recorder.record(|| Record::Engine {
+                engine: self.engines_built,
+                rate_hz: config.rate_hz,
+                max_period_frames: config.max_period_frames as u32,
+                input_channels: config.input_channels as u32,
+                max_sources: config.max_sources as u32,
+            });
+            self.recorder.engine(self.engines_built, reader);
+        }
+    }
+}
+
+/// A command as the trace has it; [`Rig::plug`] describes a source itself.
+fn described(command: &Command) -> EngineCommand {
+    match command {
+        Command::RemoveSource(id) => EngineCommand::RemoveSource(id.0),
+        Command::AddInstrument(id, _) => EngineCommand::AddInstrument(id.0),
+        Command::RemoveInstrument(id) => EngineCommand::RemoveInstrument(id.0),
+        Command::SetSourceRate(id, rate_hz) => EngineCommand::SetSourceRate(id.0, *rate_hz),
+        Command::SetStrip(StripId::Source(id), _) | Command::SetMonitor(StripId::Source(id), _) => {
+            EngineCommand::Mix(Some(id.0), record::bounded(format!("{command:?}")))
+        }
+        other => EngineCommand::Mix(None, record::bounded(format!("{other:?}"))),
     }
 }
 
@@ -361,16 +421,23 @@ impl AudioCallback for Silence {
     }
 }
 
-fn build(opened: &Opened, soundfont: Option<Vec<u8>>) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
-    let config = engine::Config {
-        input_channels: opened.input_channels,
-        max_sources: MAX_SOURCES,
-        soundfont,
-        ..engine::Config::new(opened.rate_hz, opened.max_period_frames.min(MAX_PERIOD_FRAMES))
-    };
+fn build(
+    opened: &Opened,
+    soundfont: Option<Vec<u8>>,
+    trace: bool,
+) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
+    let config = engine::Config { soundfont, trace, ..engine_config(opened) };
     match engine::engine(config) {
         Ok((engine, handle)) => (Box::new(EngineCallback(engine)), Ok(handle)),
         Err(error) => (Box::new(Silence), Err(error.to_string())),
+    }
+}
+
+fn engine_config(opened: &Opened) -> engine::Config {
+    engine::Config {
+        input_channels: opened.input_channels,
+        max_sources: MAX_SOURCES,
+        ..engine::Config::new(opened.rate_hz, opened.max_period_frames.min(MAX_PERIOD_FRAMES))
     }
 }
 

@@ -119,6 +119,7 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         link: options.link,
         midi: true,
         wrap: None,
+        trace: options.trace.clone(),
     };
     Ok((data_dir, settings))
 }

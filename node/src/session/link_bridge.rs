@@ -10,6 +10,8 @@
 //! act only if it does not. Joining never changes a session's tempo (Link's TEST-PLAN, TEMPO-2): a node
 //! alone in its session takes what Link already plays, a node that has members gives Link the session's.
 
+use serde::{Deserialize, Serialize};
+
 use super::beat::BeatRegister;
 
 /// How long a node that does not lead leaves a Link change to the one that does, ns.
@@ -22,7 +24,7 @@ const PHASE_TOLERANCE_S: f64 = 0.002;
 const PHASE_TICKS: u32 = 3;
 
 /// What Link says now.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkReading {
     /// Other apps in the Link session.
     pub peers: u64,
@@ -54,7 +56,7 @@ pub enum Action {
 }
 
 /// This node's place in the session, as far as the bridge cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Whether this node carries Link changes for its LAN.
     pub leads: bool,

@@ -6,13 +6,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::beat::BeatRegister;
+use super::{beat::BeatRegister, touch::MAX_ADDRESS_BYTES};
 pub use crate::codec::Codec;
 
 /// Version of the control protocol; nodes of other versions are told so and left alone.
 pub const PROTOCOL: u16 = 1;
 /// The longest control frame, bytes. A Hello with every field full is under 700.
 pub const MAX_CONTROL_BYTES: usize = 4096;
+/// Most links in a [`MemberState`].
+pub const MAX_LINKS: usize = super::MAX_PEERS;
+/// Longest peer id in a [`LinkState`], bytes: libp2p's are 34 to 42.
+pub const MAX_ID_BYTES: usize = 42;
+/// [`LinkState::path`] of a path that is not known.
+pub const NO_PATH: u8 = 0;
+/// Kinds of messages that later versions may add: they are ignored, not held against the peer.
+const LATER_KINDS: std::ops::RangeInclusive<u8> = 7..=31;
 /// The longest session or member name, characters.
 pub const MAX_NAME_CHARS: usize = 64;
 
@@ -29,6 +37,63 @@ pub enum Control {
     Stream(StreamInfo),
     /// I am leaving on purpose.
     Goodbye,
+    /// What I want the others to know of me; after the first one only to members that sent one.
+    State(MemberState),
+    /// I hold something, or let it go; only to members that sent a [`Control::State`].
+    Touch(Touch),
+    /// A message of a later version; never sent.
+    #[serde(skip)]
+    Later,
+}
+
+/// What a member tells of itself. Further bytes are ignored: later versions append fields, and never change [`LinkState`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// It sends no sound on purpose.
+    pub muted: bool,
+    /// Its connections to members, at most [`MAX_LINKS`].
+    pub links: Vec<LinkState>,
+}
+
+/// One connection as one end sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkState {
+    /// The other end: the bytes of its peer id, at most [`MAX_ID_BYTES`].
+    pub peer: Vec<u8>,
+    /// [`NO_PATH`], or 1 the same LAN, 2 direct, 3 by a relay, 4 by a member; others are as good as not known.
+    pub path: u8,
+    /// Round trip, µs.
+    pub rtt_us: Option<u32>,
+    /// From the other end's mouth to this end's ear, µs.
+    pub one_way_us: Option<u32>,
+    /// Whether sound of the other end arrives; `None` while it is too early to say.
+    pub audio_arrives: Option<bool>,
+}
+
+/// Something a member holds, or lets go. Further bytes are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Touch {
+    /// Which of the member's pages: random per page.
+    pub source: u32,
+    /// An address of the project, at most [`MAX_ADDRESS_BYTES`](super::touch::MAX_ADDRESS_BYTES).
+    pub address: String,
+    /// Where it stands.
+    pub value: TouchValue,
+}
+
+/// Where something stands that is held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TouchValue {
+    /// It is let go.
+    End,
+    /// It is touched, and has no value meanwhile.
+    Only,
+    /// A number in the parameter's unit.
+    Number(f64),
+    /// On or off.
+    Flag(bool),
+    /// A text.
+    Text(String),
 }
 
 /// Who a node is.
@@ -104,11 +169,24 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
     if bytes.len() > MAX_CONTROL_BYTES {
         return Err(DecodeError::TooLong(bytes.len()));
     }
+    if bytes.first().is_some_and(|kind| LATER_KINDS.contains(kind)) {
+        return Ok(Control::Later);
+    }
     let (message, rest) = postcard::take_from_bytes::<Control>(bytes).map_err(|_| DecodeError::Malformed)?;
-    if !rest.is_empty() {
+    if !rest.is_empty() && !matches!(message, Control::State(_) | Control::Touch(_)) {
         return Err(DecodeError::Malformed);
     }
     match message {
+        Control::State(state) => {
+            let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
+            if state.links.len() > MAX_LINKS || !state.links.iter().all(fits) {
+                return Err(DecodeError::OutOfRange("the links"));
+            }
+            Ok(Control::State(state))
+        }
+        Control::Touch(touch) if touch.address.len() > MAX_ADDRESS_BYTES => {
+            Err(DecodeError::OutOfRange("the address"))
+        }
         Control::Hello(mut hello) => {
             hello.session = clean_name(&hello.session);
             hello.name = clean_name(&hello.name);
@@ -185,6 +263,34 @@ mod tests {
         let Ok(Control::Hello(seen)) = decode(&encode(&Control::Hello(hostile))) else { panic!("refused") };
         assert!(seen.name.starts_with("[2JMallory"));
         assert_eq!(seen.name.chars().count(), MAX_NAME_CHARS);
+    }
+
+    #[test]
+    fn a_full_state_fits_a_frame_and_later_versions_may_append() {
+        let link = LinkState {
+            peer: vec![0xff; MAX_ID_BYTES],
+            path: 4,
+            rtt_us: Some(u32::MAX),
+            one_way_us: Some(u32::MAX),
+            audio_arrives: Some(true),
+        };
+        let full = Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS] });
+        let mut bytes = encode(&full);
+        assert!(bytes.len() < MAX_CONTROL_BYTES, "{}", bytes.len());
+        assert_eq!(decode(&bytes), Ok(full.clone()));
+        bytes.extend([1, 2, 3]);
+        assert_eq!(decode(&bytes), Ok(full));
+        let crowd = Control::State(MemberState { muted: true, links: vec![link; MAX_LINKS + 1] });
+        assert_eq!(decode(&encode(&crowd)), Err(DecodeError::OutOfRange("the links")));
+    }
+
+    #[test]
+    fn kinds_of_later_versions_are_known_as_such() {
+        let touch = Touch { source: 1, address: "/chat".into(), value: TouchValue::Only };
+        // The greatest kind of this version is followed by those to come.
+        assert_eq!(encode(&Control::Touch(touch))[0] + 1, *LATER_KINDS.start());
+        assert_eq!(decode(&[*LATER_KINDS.start(), 9, 9]), Ok(Control::Later));
+        assert_eq!(decode(&[LATER_KINDS.end() + 1, 9, 9]), Err(DecodeError::Malformed));
     }
 
     #[test]

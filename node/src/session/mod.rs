@@ -10,15 +10,21 @@
 
 pub mod beat;
 pub mod link_bridge;
+pub mod member_state;
 pub mod message;
+pub mod notifier;
+mod people;
 pub mod timebase;
+pub mod touch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
     beat::BeatRegister,
+    member_state::Gossip,
     message::{Control, DecodeError, Heartbeat, Hello, PROTOCOL, StreamInfo},
     timebase::Timebase,
+    touch::Touches,
 };
 
 /// Time between heartbeats, ns. Two a second keep the timebases together within a slew step.
@@ -72,6 +78,10 @@ pub enum Output<P> {
         /// False for a change made here.
         by_peer: bool,
     },
+    /// What this member says of itself has changed ([`Session::state_of`]).
+    StateChanged(P),
+    /// People hold something else at these addresses ([`Session::touches`]).
+    TouchesChanged(BTreeSet<String>),
 }
 
 /// Why a member is no longer one.
@@ -136,6 +146,8 @@ pub struct Session<P> {
     timebase: Timebase,
     beat: BeatRegister,
     next_heartbeat_ns: i64,
+    gossip: Gossip<P>,
+    touches: Touches<P>,
     outputs: VecDeque<Output<P>>,
 }
 
@@ -167,6 +179,8 @@ impl<P: Ord + Clone> Session<P> {
             timebase,
             beat,
             next_heartbeat_ns: now_ns,
+            gossip: Gossip::default(),
+            touches: Touches::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -233,6 +247,9 @@ impl<P: Ord + Clone> Session<P> {
                 }
             }
             Control::Goodbye => self.forget(peer, LeaveReason::Goodbye),
+            Control::State(state) => self.handle_state(now_ns, peer, state),
+            Control::Touch(touch) => self.handle_touch(now_ns, peer, touch),
+            Control::Later => {}
         }
         Ok(())
     }
@@ -266,6 +283,7 @@ impl<P: Ord + Clone> Session<P> {
         if now_ns >= self.next_heartbeat_ns {
             self.send_heartbeats(now_ns);
         }
+        self.tell_people(now_ns);
     }
 
     /// When [`Self::handle_deadline`] is next wanted, ns.
@@ -274,7 +292,8 @@ impl<P: Ord + Clone> Session<P> {
             None => peer.connected_ns + HELLO_TIMEOUT_NS,
             Some(_) => peer.heard_ns + MEMBER_TIMEOUT_NS,
         };
-        self.peers.values().map(timeout).fold(self.next_heartbeat_ns, i64::min)
+        let people = self.people_deadline().unwrap_or(i64::MAX);
+        self.peers.values().map(timeout).fold(self.next_heartbeat_ns.min(people), i64::min)
     }
 
     /// The next thing to do, if any.
@@ -412,8 +431,10 @@ impl<P: Ord + Clone> Session<P> {
                 entry.claimed = false;
             }
             self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
+            self.forget_person(peer);
         }
         self.outputs.push_back(Output::Joined(peer.clone(), hello));
+        self.introduce(now_ns, peer);
         // The newcomer learns time and beat at once instead of at the next heartbeat.
         self.next_heartbeat_ns = i64::MIN;
     }
@@ -442,7 +463,9 @@ impl<P: Ord + Clone> Session<P> {
             }
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference() == Some(peer);
-                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference) {
+                let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
+                let outvoted = timebase::is_far(error) && timebase::is_outvoted(error, self.errors());
+                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference, outvoted) {
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
             }
@@ -468,6 +491,14 @@ impl<P: Ord + Clone> Session<P> {
             let claim = Control::ClaimTimebase(self.heartbeat(now_ns));
             self.outputs.push_back(Output::Send(peer.clone(), claim));
         }
+    }
+
+    /// How far the members of our timebase are ahead of us, ns, as far as their clocks are known.
+    fn errors(&self) -> impl Iterator<Item = i64> {
+        self.peers.values().filter_map(|peer| {
+            let last = peer.last.filter(|last| last.timebase == self.timebase.id)?;
+            Some(self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?))
+        })
     }
 
     /// The member that keeps the timebase's time; `None` when that is this node.
@@ -504,6 +535,7 @@ impl<P: Ord + Clone> Session<P> {
     fn forget(&mut self, peer: &P, why: LeaveReason) {
         if self.peers.remove(peer).is_some_and(|peer| peer.hello.is_some()) {
             self.outputs.push_back(Output::Left(peer.clone(), why));
+            self.forget_person(peer);
         }
     }
 }

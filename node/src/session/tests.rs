@@ -3,6 +3,8 @@
 use super::message::Codec;
 use super::*;
 
+mod people;
+
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MS;
 
@@ -89,7 +91,10 @@ impl Band {
                         Output::Left(peer, why) => self.left[from].push((peer, why)),
                         Output::Disconnect { why, .. } => self.refused[from].push(why),
                         Output::Renamed(peer, name) => self.renamed[from].push((peer, name)),
-                        Output::StreamChanged(..) | Output::BeatChanged { .. } => {}
+                        Output::StreamChanged(..)
+                        | Output::BeatChanged { .. }
+                        | Output::StateChanged(_)
+                        | Output::TouchesChanged(_) => {}
                     }
                 }
             }

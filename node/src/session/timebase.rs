@@ -51,19 +51,31 @@ impl Timebase {
         self.offset_ns = their_offset_ns.saturating_add(clock_offset_ns);
     }
 
+    /// How far another member of the same timebase is ahead of us, ns; negative when it is behind.
+    pub fn error(&self, their_offset_ns: i64, clock_offset_ns: i64) -> i64 {
+        their_offset_ns.saturating_add(clock_offset_ns).saturating_sub(self.offset_ns)
+    }
+
     /// Steers towards another member of the same timebase. Returns whether session time was moved at once.
     ///
-    /// Small errors are taken away slowly, and only towards the reference. A member that is far *ahead* is caught up
-    /// with whoever it is, and one far behind is left where it is: a machine that slept comes back with an old
-    /// session time, and must jump to the band instead of dragging the band back.
-    pub fn steer(&mut self, their_offset_ns: i64, clock_offset_ns: i64, is_reference: bool) -> bool {
-        let target = their_offset_ns.saturating_add(clock_offset_ns);
-        let error = target.saturating_sub(self.offset_ns);
-        if error > STEP_ABOVE_NS {
-            self.offset_ns = target;
-            return true;
+    /// Small errors are taken away slowly, and only towards the reference. A member that is far away is another matter: a
+    /// machine that slept comes back with an old session time, a split may have lasted long, or somebody lies about its
+    /// clock. One of the two has to jump, and `outvoted` says that it is us ([`is_outvoted`]).
+    pub fn steer(
+        &mut self,
+        their_offset_ns: i64,
+        clock_offset_ns: i64,
+        is_reference: bool,
+        outvoted: bool,
+    ) -> bool {
+        let error = self.error(their_offset_ns, clock_offset_ns);
+        if is_far(error) {
+            if outvoted {
+                self.offset_ns = their_offset_ns.saturating_add(clock_offset_ns);
+            }
+            return outvoted;
         }
-        if is_reference && error >= -STEP_ABOVE_NS {
+        if is_reference {
             // Rounded away from zero, so that the last nanoseconds go too.
             self.offset_ns += error / SLEW_DIVISOR + error.signum() * i64::from(error % SLEW_DIVISOR != 0);
         }
@@ -76,6 +88,26 @@ impl Timebase {
         let own_age = self.session_at(now_local_ns);
         (other_age_ns, std::cmp::Reverse(other_id)) > (own_age, std::cmp::Reverse(&self.id))
     }
+}
+
+/// Whether a member that is `error_ns` ahead is too far away to be steered to.
+pub fn is_far(error_ns: i64) -> bool {
+    error_ns.unsigned_abs() > STEP_ABOVE_NS.unsigned_abs()
+}
+
+/// Whether we are the ones who have to jump to a member that is `error_ns` ahead, when the members of our timebase are
+/// ahead by `others_ns`.
+///
+/// The greater group stays, and of two equal ones the one that is ahead; time that was played is not played again. So
+/// exactly one of two groups moves, and a single member, whatever it says of its clock, moves no two others.
+pub fn is_outvoted(error_ns: i64, others_ns: impl Iterator<Item = i64>) -> bool {
+    let (mut ahead, mut behind, mut all) = (0, 0, 1);
+    for other_ns in others_ns {
+        all += 1;
+        ahead += usize::from(is_far(other_ns) && other_ns > 0);
+        behind += usize::from(is_far(other_ns) && other_ns < 0);
+    }
+    if error_ns > 0 { 2 * ahead >= all } else { 2 * behind > all }
 }
 
 #[cfg(test)]
@@ -103,13 +135,13 @@ mod tests {
     #[test]
     fn small_errors_are_slewed_away_and_large_ones_stepped() {
         let mut timebase = Timebase { id: [1; 16], offset_ns: 0 };
-        assert!(!timebase.steer(1_000_000, 0, true));
+        assert!(!timebase.steer(1_000_000, 0, true, false));
         assert_eq!(timebase.offset_ns, 125_000);
         for _ in 0..200 {
-            timebase.steer(1_000_000, 0, true);
+            timebase.steer(1_000_000, 0, true, false);
         }
         assert_eq!(timebase.offset_ns, 1_000_000);
-        assert!(timebase.steer(1_000_000_000, 0, true));
+        assert!(timebase.steer(1_000_000_000, 0, true, true));
         assert_eq!(timebase.offset_ns, 1_000_000_000);
     }
 
@@ -119,18 +151,30 @@ mod tests {
             (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
         // The sleeper's clock stood still for an hour: the band's clock is now that much ahead.
         let hour = 3_600_000_000_000;
-        assert!(!band.steer(0, -hour, true));
+        assert!(!band.steer(0, -hour, true, is_outvoted(-hour, [-hour].into_iter())));
         assert_eq!(band.offset_ns, 0);
-        assert!(sleeper.steer(0, hour, false));
+        assert!(sleeper.steer(0, hour, false, is_outvoted(hour, [hour].into_iter())));
         assert_eq!(sleeper.offset_ns, hour);
+    }
+
+    #[test]
+    fn of_two_groups_apart_exactly_one_moves_and_a_single_liar_moves_nobody() {
+        let far = 10 * STEP_ABOVE_NS;
+        for (ahead, behind) in (1..6).flat_map(|ahead| (1..6).map(move |behind| (ahead, behind))) {
+            let seen_from_behind = std::iter::repeat_n(far, ahead).chain(std::iter::repeat_n(0, behind - 1));
+            let seen_from_ahead = std::iter::repeat_n(-far, behind).chain(std::iter::repeat_n(0, ahead - 1));
+            let (up, down) = (is_outvoted(far, seen_from_behind), is_outvoted(-far, seen_from_ahead));
+            assert_ne!(up, down, "{ahead} ahead of {behind}");
+            assert_eq!(up, ahead >= behind, "{ahead} ahead of {behind}");
+        }
     }
 
     #[test]
     fn hostile_offsets_do_not_overflow() {
         let mut timebase = Timebase::found([1; 16], 5);
         timebase.adopt([2; 16], i64::MAX, i64::MAX);
-        timebase.steer(i64::MIN, i64::MIN, true);
-        timebase.steer(i64::MAX, i64::MIN, true);
+        timebase.steer(i64::MIN, i64::MIN, true, true);
+        timebase.steer(i64::MAX, i64::MIN, true, true);
         let _ = timebase.session_at(i64::MAX);
     }
 }

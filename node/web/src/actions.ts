@@ -1,9 +1,10 @@
 // What a person can do. The page shows the outcome at once; the node's word replaces it when it comes.
 import { request } from "./api/client";
-import type { Command, Peer, PeerChange, Playback, PlaybackChange } from "./api/types";
+import type { Command, MeChange, Peer, PeerChange, Playback, PlaybackChange, UndoResult } from "./api/types";
 import { tapped } from "./beat";
 import { announce, complain, toast } from "./notices";
-import { peers, playback, project, readOnly, applied, socket, status, me } from "./store";
+import { applied, me, peers, person, playback, project, readOnly, socket, status } from "./store";
+import { clean } from "./text";
 
 /** `false` and a word about it where this page may only look. */
 export function allowed(): boolean {
@@ -89,13 +90,6 @@ async function sendMix(peer_id: string): Promise<void> {
   void sendMix(peer_id);
 }
 
-export interface MeChange {
-  muted?: boolean;
-  input_gain_db?: number;
-  monitor?: boolean;
-  monitor_gain_db?: number;
-}
-
 const latestOf = new Map<string, unknown>();
 const busy = new Set<string>();
 
@@ -115,8 +109,8 @@ async function putLatest(path: string, body: object): Promise<void> {
 export function changeMe(change: MeChange): void {
   const before = status.value;
   if (!allowed() || !before?.me) return;
-  status.value = { ...before, me: { ...before.me, ...change } };
-  if (change.muted !== undefined) announce(change.muted ? "You are muted." : "You are heard again.");
+  status.value = { ...before, me: { ...before.me, ...(change as Partial<typeof before.me>) } };
+  if (typeof change.muted === "boolean") announce(change.muted ? "You are muted." : "You are heard again.");
   void putLatest("/me", change);
 }
 
@@ -142,18 +136,14 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
 
 // --- undo ---------------------------------------------------------------------------------------------
 
-interface Undone {
-  label?: string | null;
-}
+export const undo = (): Promise<void> => retrace("/undo", "Undone");
+export const redo = (): Promise<void> => retrace("/redo", "Done again");
 
-export async function undo(): Promise<void> {
-  const done = await call<Undone>("POST", "/undo");
-  if (done) toast(`Undone: ${done.label ?? "the last change"}`, "good");
-}
-
-export async function redo(): Promise<void> {
-  const done = await call<Undone>("POST", "/redo");
-  if (done) toast(`Done again: ${done.label ?? "the last change"}`, "good");
+async function retrace(path: string, word: string): Promise<void> {
+  const done = await call<UndoResult>("POST", path);
+  if (!done) return;
+  const who = [...new Set(done.kept.map(({ peer_id }) => person(peer_id).name))].join(", ");
+  toast(`${word}: ${clean(done.label, 80)}.${who ? ` What ${who} changed since stays.` : ""}`, "good");
 }
 
 // --- chat ---------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ export function pageTime(at_ms: number, now = performance.now()): number {
 
 export function timedBy(meters: Meters): void {
   const now = performance.now();
-  const at = meters.at_ms === undefined ? now : pageTime(meters.at_ms, now);
+  const at = pageTime(meters.at_ms, now);
   const expected = base.beat + ((at - base.at) * base.tempo) / 60_000;
   const error = meters.beat - expected;
   const moved = !known || Math.abs(error) > JUMP_BEATS || meters.tempo_bpm !== base.tempo;

@@ -1,6 +1,6 @@
 // The last five minutes, second by second, as the node keeps them: fetched whole once, then only what is new.
 import { signal } from "@preact/signals";
-import { getIfThere } from "./api/client";
+import { get } from "./api/client";
 import type { History } from "./api/types";
 
 const SECONDS = 300;
@@ -24,8 +24,8 @@ async function refresh(): Promise<void> {
     const before = history.peek();
     const missing = before ? Math.ceil((Date.now() - before.end_ms) / 1_000) + 2 : SECONDS;
     if (!document.hidden) {
-      const answer = await getIfThere<History>(`/history?seconds=${Math.min(SECONDS, Math.max(2, missing))}`);
-      if (answer) history.value = before ? joined(before, answer) : answer;
+      const answer = await get<History>(`/history?seconds=${Math.min(SECONDS, Math.max(2, missing))}`);
+      history.value = before ? joined(before, answer) : answer;
     }
   } catch {
     // The banner says that the node does not answer; the next round asks again.

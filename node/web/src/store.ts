@@ -1,13 +1,12 @@
 // All that the page knows, as signals. Only this module listens to the node; views read signals and call `actions`.
-import { batch, computed, signal } from "@preact/signals";
-import { get, getIfThere, Refused } from "./api/client";
+import { computed, signal } from "@preact/signals";
+import { get, Refused } from "./api/client";
 import { Socket, type Connection } from "./api/socket";
 import type {
   Change,
   ChatMessage,
   Graph,
   LogLine,
-  Meters,
   Notification,
   Peer,
   Playback,
@@ -16,6 +15,7 @@ import type {
   Setup,
   Status,
   Touch,
+  WhoAmI,
 } from "./api/types";
 import { announce, toast } from "./notices";
 import { takeMeters } from "./meters";
@@ -24,11 +24,9 @@ import { clean, colorOf } from "./text";
 
 const MOST_LOG_LINES = 1_000;
 const MOST_NOTIFICATIONS = 200;
-/** How long a value somebody was dragging stays on screen while its edit is on the way. */
-const LINGER_MS = 1_500;
 
 export const connection = signal<Connection>("connecting");
-export const role = signal<"player" | "viewer">("player");
+export const role = signal<WhoAmI["role"]>("player");
 export const status = signal<Status | null>(null);
 export const peers = signal<Peer[]>([]);
 export const playback = signal<Playback | null>(null);
@@ -62,38 +60,14 @@ export function person(id: string, fallbackName = ""): Person {
 
 // --- values somebody is moving right now --------------------------------------------------------------
 
-const lingering = signal<Map<string, { value: unknown; until: number }>>(new Map());
-
-/** What others hold at this address; the newest first. */
+/** What others hold at this address. The node keeps a value for a moment after its end, until the edit is there. */
 export function touchesAt(address: string): Touch[] {
   return presence.value.filter((touch) => touch.address === address);
 }
 
 /** The value somebody else is dragging this to, before it is an edit. */
 export function heldValue(address: string): unknown {
-  const held = presence.value.find((touch) => touch.address === address && touch.value !== null && touch.value !== undefined);
-  return held ? held.value : lingering.value.get(address)?.value;
-}
-
-function takePresence(touches: Touch[]): void {
-  const still = new Set(touches.map((touch) => touch.address));
-  const kept = new Map(lingering.value);
-  const until = performance.now() + LINGER_MS;
-  for (const { address, value } of presence.value) {
-    if (value !== null && value !== undefined && !still.has(address)) kept.set(address, { value, until });
-  }
-  for (const address of still) kept.delete(address);
-  if (kept.size > 0 || lingering.value.size > 0) {
-    lingering.value = kept;
-    setTimeout(endLingering, LINGER_MS + 50);
-  }
-  presence.value = touches;
-}
-
-function endLingering(): void {
-  const now = performance.now();
-  const kept = new Map([...lingering.value].filter(([, { until }]) => until > now));
-  if (kept.size !== lingering.value.size) lingering.value = kept;
+  return presence.value.find((touch) => touch.address === address && touch.value !== null && touch.value !== undefined)?.value;
 }
 
 // --- the project --------------------------------------------------------------------------------------
@@ -125,22 +99,17 @@ function replaced(tree: unknown, path: string[], value: unknown): unknown {
 function takeChanges(changes: readonly Change[]): void {
   if (!project.value) return;
   const known = new Set(Object.keys(project.value.tracks));
-  const kept = new Map(lingering.value);
   let lists = false;
   let order = false;
   for (const { address } of changes) {
-    kept.delete(address);
     const [, first, id, field] = address.split("/");
     // Where tracks stand, come and go is told whole by the list alone.
     if (first === "tracks" && (!known.has(id ?? "") || !["name", "color"].includes(field ?? ""))) lists = true;
     if (first === "chat") order = true;
   }
-  batch(() => {
-    if (kept.size !== lingering.value.size) lingering.value = kept;
-    const plain = lists ? changes.filter(({ address }) => !address.startsWith("/tracks")) : changes;
-    const next = applied(project.value as Project, plain);
-    project.value = order ? { ...next, chat: inOrder(next.chat) } : next;
-  });
+  const plain = lists ? changes.filter(({ address }) => !address.startsWith("/tracks")) : changes;
+  const next = applied(project.value, plain);
+  project.value = order ? { ...next, chat: inOrder(next.chat) } : next;
   if (lists) void refreshTracks();
 }
 
@@ -196,7 +165,7 @@ function take(message: ServerMessage): void {
       playback.value = message.data;
       break;
     case "meters":
-      takeMeters(message.data as Meters);
+      takeMeters(message.data);
       break;
     case "project":
       project.value = { ...(message.data as Project), chat: inOrder((message.data as Project).chat) };
@@ -205,7 +174,7 @@ function take(message: ServerMessage): void {
       takeChanges(message.changes);
       break;
     case "presence":
-      takePresence(message.data);
+      presence.value = message.data;
       break;
     case "graph":
       graph.value = message.data;
@@ -220,7 +189,8 @@ function take(message: ServerMessage): void {
 }
 
 function takeNotification(news: Notification): void {
-  if (notifications.value.some(({ id }) => id === news.id)) return;
+  // Numbers begin anew with the node.
+  if (notifications.value.some(({ id, at_ms }) => id === news.id && at_ms === news.at_ms)) return;
   notifications.value = [...notifications.value, news].slice(-MOST_NOTIFICATIONS);
   // The last ones come again with each subscription; only what is new is said.
   if (Date.now() - news.at_ms < 5_000) {
@@ -240,11 +210,8 @@ function takeLog(lines: LogLine[], missed: number): void {
 
 async function fetchOnce(): Promise<void> {
   try {
-    const [who, known] = await Promise.all([
-      getIfThere<{ role: "player" | "viewer" }>("/whoami"),
-      getIfThere<Setup>("/setup"),
-    ]);
-    role.value = who?.role ?? "player";
+    const [who, known] = await Promise.all([get<WhoAmI>("/whoami"), get<Setup>("/setup")]);
+    role.value = who.role;
     setup.value = known;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;

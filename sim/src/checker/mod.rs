@@ -6,7 +6,9 @@
 
 mod beat;
 mod clocks;
+mod forgery;
 mod membership;
+mod notes;
 mod playout;
 mod project;
 mod queues;
@@ -47,6 +49,13 @@ pub enum Fact<'a> {
         /// The packet.
         content: &'a [u8],
     },
+    /// A host's sound card made no callback for a while: it neither captured nor played.
+    Interrupted {
+        /// Whose.
+        host: HostId,
+        /// For how long.
+        length: Duration,
+    },
     /// A host's engine has played a period of another host's stream.
     Played {
         /// Who plays.
@@ -60,6 +69,8 @@ pub enum Fact<'a> {
         /// True time from the sender's capture callback to this playback callback, of the first frame played.
         age: Option<Duration>,
     },
+    /// A hostile host has sent a change that its author did not make.
+    Forged,
     /// How things stand; ten times a second.
     Moment(&'a Moment),
     /// How full a bounded queue has been.
@@ -91,12 +102,18 @@ pub struct Moment {
 pub struct NodeMoment {
     /// Which hosts it takes for members.
     pub members: Vec<HostId>,
+    /// Whose clock its session time follows: of itself and its members the one with the smallest peer id.
+    pub reference: HostId,
     /// The beat it plays now.
     pub beat: f64,
     /// The tempo it plays, beats per minute.
     pub tempo_bpm: f64,
     /// What it states of other hosts' clocks, with the truth.
     pub clocks: Vec<ClockMoment>,
+    /// Notes that sound at its MIDI output, with the host that plays them.
+    pub sounding: Vec<(HostId, u8)>,
+    /// Notes whose keys are down on its keyboard.
+    pub held: Vec<u8>,
 }
 
 /// A clock estimate beside the truth.
@@ -146,10 +163,12 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(project::EqualHeads),
         Box::new(project::AcknowledgedEdits::default()),
         Box::new(project::StartsAgain),
-        Box::new(clocks::ClockBound::new(bounds.clock_misses)),
+        Box::new(clocks::ClockBound::new(bounds.clock_misses, bounds.clock_slack)),
         Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
         Box::new(playout::PlayedOnce::default()),
         Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),
+        Box::new(notes::NotesEnd::default()),
+        Box::new(forgery::ForgeriesKeptOut::default()),
         Box::new(queues::BoundedQueues::default()),
     ]
 }

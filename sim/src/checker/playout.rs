@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use transport::{
     datagram::{Kind, classify},
-    rtp::{HEADER_LEN, Header},
+    rtp::{HEADER_LEN, Header, payload_type},
 };
 
 use super::{Checker, Fact};
@@ -15,6 +15,11 @@ const SLACK_FRAMES: i64 = 8;
 /// Frames made up that need no loss: a stream that ends counts as made up until it counts as stopped after 250 ms,
 /// and one that begins may find its delay on the way.
 const ALLOWED_FRAMES: f64 = 16_000.0;
+/// After so much silence a stream counts as stopped, and nothing is made up for it any more; with some to spare for
+/// the playout delay.
+const STOPPED: Duration = Duration::from_millis(350);
+/// Frames in a second of the streams in these worlds.
+const RATE_HZ: f64 = 48_000.0;
 /// Octets of one frame of the streams in these worlds: mono, 16 bit.
 const FRAME_OCTETS: usize = 2;
 
@@ -117,10 +122,21 @@ impl Checker for ConcealedWithinLoss {
     fn observe(&mut self, fact: &Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Lost { from, to, content } => {
-                if classify(content) == Some(Kind::Rtp) && Header::parse(content).is_ok() {
+                let is_audio = |(header, _): &(Header, &[u8])| header.payload_type != payload_type::MIDI;
+                if classify(content) == Some(Kind::Rtp)
+                    && Header::parse(content).is_ok_and(|it| is_audio(&it))
+                {
                     let frames = content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS;
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }
+                Ok(())
+            }
+            // What was never captured counts like what was lost, and a listener that pauses finds its buffers as they
+            // were then.
+            Fact::Interrupted { host, length } => {
+                let frames = length.min(&STOPPED).as_secs_f64() * RATE_HZ;
+                let concerned = self.streams.iter_mut().filter(|((to, from), _)| to == host || from == host);
+                concerned.for_each(|(_, stream)| stream.lost_frames += frames);
                 Ok(())
             }
             Fact::Played { host, boot, from, playing, .. } => {

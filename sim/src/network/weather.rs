@@ -1,19 +1,12 @@
-//! What one direction of a path does to packets.
+//! What one direction of a path does to packets, as numbers.
 //!
 //! Packets on real paths are not delayed and lost independently: Wi-Fi holds them for milliseconds and
-//! releases them at once, congestion wanders, and losses come in bursts. [`Weather`] names these effects with
-//! their parameters; [`Direction`] is one direction of one path with its own random stream. Stalls and loss
-//! bursts are functions of time alone, so nodes that send more packets do not get other weather.
-//!
-//! The models and the preset numbers are those of the comparison bench (`bench/src/bin/impair.rs`: correlated
-//! Gaussian jitter, exponential access delay, Pareto stalls, Gilbert-Elliott loss), so that a result here and
-//! a measurement there speak of the same link.
+//! releases them at once, congestion wanders, a full modem queue adds a tenth of a second, and losses come in
+//! bursts. [`Weather`] names these effects with their parameters; [`super::Direction`] is one direction of one
+//! path with its own random streams; [`super::preset`] has the named ones with their sources.
 
-use std::time::Duration;
-
-use crate::{clock::WorldTime, random::Random};
-
-/// Parameters of one direction of a path. Times are milliseconds, shares are 0 to 1.
+/// Parameters of one direction of a path. Times are milliseconds, shares are 0 to 1, sizes are octets of IP
+/// packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weather {
     /// Propagation: the shortest delay, ms.
@@ -22,8 +15,10 @@ pub struct Weather {
     pub jitter_ms: f64,
     /// Correlation time of that jitter, ms; 0 makes every packet independent.
     pub jitter_memory_ms: f64,
-    /// Mean of an exponential delay per packet (medium access on Wi-Fi), ms.
+    /// Mean of an exponential delay per packet (medium access on Wi-Fi, a grant on cable and LTE), ms.
     pub access_ms: f64,
+    /// A delay with a heavy tail, per packet.
+    pub tail: Tail,
     /// Short holds after which everything comes out at once.
     pub stalls: Stalls,
     /// Rare long holds, as when a radio scans for other networks.
@@ -38,6 +33,40 @@ pub struct Weather {
     pub reorder_ms: f64,
     /// Share of packets delivered twice.
     pub duplicate: f64,
+    /// Share of packets in which one bit is flipped although the link's own checksum passes.
+    pub corrupt: f64,
+    /// The bottleneck.
+    pub rate: Rate,
+    /// The largest IP packet that gets through, octets; 0: any. Larger ones are lost: Bandmesh's packets may
+    /// not be fragmented.
+    pub mtu: u32,
+}
+
+/// A delay per packet, drawn anew each time, that is mostly short and sometimes very long. Packets keep their order, so
+/// a dense stream meets the long ones more often than a sparse one; heavy tails that belong to the time, as those of
+/// radios, are [`Stalls`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tail {
+    /// No such delay.
+    None,
+    /// Pareto with this scale and exponent; the scale itself is not added, so that the shortest delay is 0.
+    Pareto {
+        /// Scale, ms.
+        scale_ms: f64,
+        /// Tail exponent; the mean is infinite at 1 and below, but for the cap.
+        exponent: f64,
+        /// The longest, ms.
+        longest_ms: f64,
+    },
+    /// Lognormal.
+    Lognormal {
+        /// Median, ms.
+        median_ms: f64,
+        /// Standard deviation of its natural logarithm.
+        sigma: f64,
+        /// The longest, ms.
+        longest_ms: f64,
+    },
 }
 
 /// Holds that begin at random moments; their length is Pareto distributed and capped.
@@ -64,7 +93,21 @@ pub struct Bursts {
     pub loss: f64,
 }
 
-const NO_STALLS: Stalls = Stalls { per_second: 0.0, shortest_ms: 0.0, longest_ms: 0.0, exponent: 0.0 };
+/// A bottleneck with a queue before it: first come, first served, and what does not fit is dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Kilobits a second, counting IP packets; 0: no limit.
+    pub kbps: f64,
+    /// What may wait, octets. A packet that finds an empty queue is always taken.
+    pub queue: u32,
+}
+
+/// No holds.
+pub const NO_STALLS: Stalls = Stalls { per_second: 0.0, shortest_ms: 0.0, longest_ms: 0.0, exponent: 0.0 };
+/// No losses in bursts.
+pub const NO_BURSTS: Bursts = Bursts { quiet_ms: 0.0, burst_ms: 0.0, loss: 0.0 };
+/// No bottleneck.
+pub const NO_LIMIT: Rate = Rate { kbps: 0.0, queue: 0 };
 
 impl Weather {
     /// Nothing but a delay.
@@ -74,315 +117,46 @@ impl Weather {
             jitter_ms: 0.0,
             jitter_memory_ms: 0.0,
             access_ms: 0.0,
+            tail: Tail::None,
             stalls: NO_STALLS,
             spikes: NO_STALLS,
             loss: 0.0,
-            bursts: Bursts { quiet_ms: 0.0, burst_ms: 0.0, loss: 0.0 },
+            bursts: NO_BURSTS,
             reorder: 0.0,
             reorder_ms: 0.0,
             duplicate: 0.0,
+            corrupt: 0.0,
+            rate: NO_LIMIT,
+            mtu: 0,
         }
     }
-
-    /// A wired LAN: 0.3 ms, sigma 0.05 ms.
-    pub const fn lan() -> Self {
-        Self { jitter_ms: 0.05, ..Self::calm(0.3) }
-    }
-
-    /// One Wi-Fi hop in a flat: 1.6 ms and an exponential access delay of mean 1 ms; stalls (5/s, 2 to 12 ms)
-    /// and spikes (one in two seconds, 20 to 40 ms).
-    pub const fn wifi() -> Self {
-        Self {
-            access_ms: 1.0,
-            stalls: Stalls { per_second: 5.0, shortest_ms: 2.0, longest_ms: 12.0, exponent: 1.8 },
-            spikes: Stalls { per_second: 0.5, shortest_ms: 20.0, longest_ms: 40.0, exponent: 0.0 },
-            ..Self::calm(1.6)
-        }
-    }
-
-    /// Fibre between two cities: 15 ms, sigma 1 ms over 10 ms, 0.1 % independent loss.
-    pub const fn internet_good() -> Self {
-        Self { jitter_ms: 1.0, jitter_memory_ms: 10.0, loss: 0.001, ..Self::calm(15.0) }
-    }
-
-    /// A busy path: 25 ms, sigma 5 ms over 20 ms, 2 % loss in bursts (70 % during bursts of mean 15 ms).
-    pub const fn internet_bad() -> Self {
-        Self {
-            jitter_ms: 5.0,
-            jitter_memory_ms: 20.0,
-            bursts: Bursts { quiet_ms: 510.0, burst_ms: 15.0, loss: 0.7 },
-            ..Self::calm(25.0)
-        }
-    }
-
-    /// All presets by name.
-    pub const PRESETS: [(&'static str, Weather); 4] = [
-        ("lan", Self::lan()),
-        ("wifi", Self::wifi()),
-        ("internet_good", Self::internet_good()),
-        ("internet_bad", Self::internet_bad()),
-    ];
 }
 
-/// What becomes of one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It never arrives.
-    Lost,
-    /// It arrives then.
-    Arrives(WorldTime),
-    /// It arrives twice.
-    ArrivesTwice(WorldTime, WorldTime),
+impl Bursts {
+    /// The share of packets lost over a long time.
+    pub fn mean_loss(&self) -> f64 {
+        let all = self.quiet_ms + self.burst_ms;
+        if self.quiet_ms > 0.0 && self.burst_ms > 0.0 { self.loss * self.burst_ms / all } else { 0.0 }
+    }
 }
 
-/// One direction of a path, with its state.
-#[derive(Clone, Debug)]
-pub struct Direction {
-    weather: Weather,
-    packets: Random,
-    jitter: f64,
-    jitter_at: WorldTime,
-    last_arrival: WorldTime,
-    stalls: Holds,
-    spikes: Holds,
-    bursts: BurstState,
-}
-
-impl Direction {
-    /// A direction with this weather from `now` on.
-    pub fn new(weather: Weather, random: &Random, now: WorldTime) -> Self {
-        let mut packets = random.fork(1);
-        Self {
-            jitter: packets.normal(),
-            jitter_at: now,
-            last_arrival: now,
-            stalls: Holds::new(weather.stalls, random.fork(2), now),
-            spikes: Holds::new(weather.spikes, random.fork(3), now),
-            bursts: BurstState { random: random.fork(4), bad: false, until: now },
-            weather,
-            packets,
+impl Stalls {
+    /// The share of time in which everything is held.
+    pub fn held_share(&self) -> f64 {
+        let Self { per_second, shortest_ms, longest_ms, exponent } = *self;
+        if per_second <= 0.0 {
+            return 0.0;
         }
-    }
-
-    /// Its parameters.
-    pub fn weather(&self) -> &Weather {
-        &self.weather
-    }
-
-    /// Decides about a packet that leaves at `now`; call in order of time.
-    pub fn send(&mut self, now: WorldTime) -> Fate {
-        // The same number of draws for every packet: a lost one must not shift the luck of the next.
-        let (loss, reorder, duplicate) = (self.packets.share(), self.packets.share(), self.packets.share());
-        let access_ms = self.packets.exponential(self.weather.access_ms);
-        let delay_ms = (self.weather.delay_ms + self.weather.jitter_ms * self.jitter_at(now)).max(0.0);
-        let in_burst = self.bursts.is_bad(now, &self.weather.bursts);
-        let burst_loss = if in_burst { self.weather.bursts.loss } else { 0.0 };
-        let held = self.stalls.until(now).max(self.spikes.until(now)).unwrap_or(now);
-        if loss < burst_loss.max(self.weather.loss) {
-            return Fate::Lost;
-        }
-        let mut arrival = (now + milliseconds(delay_ms)).max(held) + milliseconds(access_ms);
-        if reorder < self.weather.reorder {
-            arrival = arrival + milliseconds(self.weather.reorder_ms);
+        let mean_ms = if exponent <= 0.0 {
+            (shortest_ms + longest_ms) / 2.0
+        } else if exponent == 1.0 {
+            shortest_ms * (1.0 + (longest_ms / shortest_ms).ln())
         } else {
-            arrival = arrival.max(self.last_arrival);
-            self.last_arrival = arrival;
-        }
-        if duplicate < self.weather.duplicate {
-            return Fate::ArrivesTwice(arrival, arrival + milliseconds(access_ms + 0.1));
-        }
-        Fate::Arrives(arrival)
-    }
-
-    /// A first-order Gauss-Markov process: what is left of the old value shrinks with the time between.
-    fn jitter_at(&mut self, now: WorldTime) -> f64 {
-        let elapsed_ms = now.since(self.jitter_at).as_secs_f64() * 1e3;
-        let kept = if self.weather.jitter_memory_ms > 0.0 {
-            (-elapsed_ms / self.weather.jitter_memory_ms).exp()
-        } else {
-            0.0
+            // The mean of a Pareto distribution whose tail is heaped up at the cap.
+            let beyond = (shortest_ms / longest_ms).powf(exponent - 1.0);
+            shortest_ms * (exponent - beyond) / (exponent - 1.0)
         };
-        self.jitter_at = now;
-        self.jitter = kept * self.jitter + (1.0 - kept * kept).sqrt() * self.packets.normal();
-        self.jitter
-    }
-}
-
-/// The holds of one kind along the time axis.
-#[derive(Clone, Debug)]
-struct Holds {
-    kind: Stalls,
-    random: Random,
-    begin: WorldTime,
-    end: WorldTime,
-}
-
-impl Holds {
-    fn new(kind: Stalls, random: Random, now: WorldTime) -> Self {
-        let mut holds = Self { kind, random, begin: now, end: now };
-        holds.advance();
-        holds
-    }
-
-    /// The end of the hold at `now`, if there is one.
-    fn until(&mut self, now: WorldTime) -> Option<WorldTime> {
-        while self.kind.per_second > 0.0 && self.end <= now {
-            self.advance();
-        }
-        (self.begin <= now && now < self.end).then_some(self.end)
-    }
-
-    fn advance(&mut self) {
-        if self.kind.per_second <= 0.0 {
-            return;
-        }
-        let Stalls { per_second, shortest_ms, longest_ms, exponent } = self.kind;
-        self.begin = self.end + milliseconds(self.random.exponential(1_000.0 / per_second));
-        let length_ms = if exponent > 0.0 {
-            self.random.pareto(shortest_ms, exponent).min(longest_ms)
-        } else {
-            self.random.between(shortest_ms, longest_ms)
-        };
-        // Never empty, or `until` would not get on.
-        self.end = self.begin + milliseconds(length_ms.max(0.001));
-    }
-}
-
-#[derive(Clone, Debug)]
-struct BurstState {
-    random: Random,
-    bad: bool,
-    until: WorldTime,
-}
-
-impl BurstState {
-    fn is_bad(&mut self, now: WorldTime, bursts: &Bursts) -> bool {
-        if bursts.quiet_ms <= 0.0 || bursts.burst_ms <= 0.0 {
-            return false;
-        }
-        while self.until <= now {
-            self.bad = !self.bad;
-            let mean_ms = if self.bad { bursts.burst_ms } else { bursts.quiet_ms };
-            self.until = self.until + milliseconds(self.random.exponential(mean_ms).max(0.001));
-        }
-        self.bad
-    }
-}
-
-fn milliseconds(ms: f64) -> Duration {
-    Duration::from_nanos((ms.max(0.0) * 1e6) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Statistics {
-        lost: f64,
-        mean_ms: f64,
-        sigma_ms: f64,
-        shortest_ms: f64,
-        longest_ms: f64,
-        reordered: f64,
-        doubled: f64,
-        /// Mean number of packets lost in a row.
-        burst: f64,
-    }
-
-    /// What ten minutes of packets every 2.667 ms see.
-    fn measure(weather: Weather) -> Statistics {
-        let mut direction = Direction::new(weather, &Random::new(5), WorldTime(0));
-        let packets = 225_000u64;
-        let (mut delays, mut losses, mut runs, mut in_run) = (vec![], 0u64, 0u64, false);
-        let (mut overtaken, mut doubled, mut before) = (0u64, 0u64, WorldTime(0));
-        for packet in 0..packets {
-            let now = WorldTime(packet * 2_666_667);
-            let arrival = match direction.send(now) {
-                Fate::Lost => {
-                    losses += 1;
-                    runs += u64::from(!in_run);
-                    in_run = true;
-                    continue;
-                }
-                Fate::Arrives(at) => at,
-                Fate::ArrivesTwice(at, _) => {
-                    doubled += 1;
-                    at
-                }
-            };
-            in_run = false;
-            overtaken += u64::from(arrival < before);
-            before = arrival;
-            delays.push(arrival.since(now).as_secs_f64() * 1e3);
-        }
-        let mean_ms = delays.iter().sum::<f64>() / delays.len() as f64;
-        let variance = delays.iter().map(|d| (d - mean_ms).powi(2)).sum::<f64>() / delays.len() as f64;
-        Statistics {
-            lost: losses as f64 / packets as f64,
-            mean_ms,
-            sigma_ms: variance.sqrt(),
-            shortest_ms: delays.iter().copied().fold(f64::MAX, f64::min),
-            longest_ms: delays.iter().copied().fold(0.0, f64::max),
-            reordered: overtaken as f64 / packets as f64,
-            doubled: doubled as f64 / packets as f64,
-            burst: losses as f64 / runs.max(1) as f64,
-        }
-    }
-
-    fn assert_near(what: &str, got: f64, wanted: f64, tolerance: f64) {
-        assert!((got - wanted).abs() <= tolerance, "{what}: {got}, wanted {wanted} within {tolerance}");
-    }
-
-    #[test]
-    fn lan_is_what_it_says() {
-        let seen = measure(Weather::lan());
-        assert_near("mean", seen.mean_ms, 0.3, 0.01);
-        assert_near("sigma", seen.sigma_ms, 0.05, 0.01);
-        assert_eq!(seen.lost, 0.0);
-    }
-
-    #[test]
-    fn wifi_holds_packets_and_releases_them_in_order() {
-        let seen = measure(Weather::wifi());
-        assert_near("mean", seen.mean_ms, 3.0, 0.6);
-        assert!(seen.shortest_ms >= 1.6);
-        assert!((30.0..55.0).contains(&seen.longest_ms), "{}", seen.longest_ms);
-        assert_eq!(seen.reordered, 0.0);
-    }
-
-    #[test]
-    fn internet_presets_lose_and_wander_as_stated() {
-        let good = measure(Weather::internet_good());
-        assert_near("loss", good.lost, 0.001, 0.0004);
-        assert_near("mean", good.mean_ms, 15.2, 0.6);
-        let bad = measure(Weather::internet_bad());
-        assert_near("loss", bad.lost, 0.02, 0.003);
-        assert_near("sigma", bad.sigma_ms, 5.0, 0.7);
-        assert!(bad.burst > 1.8, "losses come in bursts, mean {}", bad.burst);
-    }
-
-    #[test]
-    fn reordering_and_duplicates_happen_as_often_as_asked() {
-        let weather = Weather { reorder: 0.01, reorder_ms: 8.0, duplicate: 0.02, ..Weather::calm(2.0) };
-        let seen = measure(weather);
-        assert_near("reordered", seen.reordered, 0.01, 0.002);
-        assert_near("doubled", seen.doubled, 0.02, 0.002);
-    }
-
-    #[test]
-    fn stalls_do_not_depend_on_how_much_is_sent() {
-        let arrivals = |every_ns: u64| -> Vec<u64> {
-            let mut direction =
-                Direction::new(Weather { access_ms: 0.0, ..Weather::wifi() }, &Random::new(3), WorldTime(0));
-            (0..10_000_000_000 / every_ns)
-                .map(|packet| match direction.send(WorldTime(packet * every_ns)) {
-                    Fate::Arrives(at) => at.0 - packet * every_ns,
-                    other => panic!("{other:?}"),
-                })
-                .collect()
-        };
-        let (sparse, dense) = (arrivals(10_000_000), arrivals(1_000_000));
-        let same = sparse.iter().zip(dense.iter().step_by(10)).filter(|(a, b)| a == b).count();
-        assert!(same as f64 > 0.99 * sparse.len() as f64, "{same} of {}", sparse.len());
+        let held = per_second * mean_ms / 1e3;
+        held / (1.0 + held)
     }
 }

@@ -1,28 +1,42 @@
-//! The media plane of one node: engine, packetiser and receivers, joined without threads.
+//! The media plane of one node: the product's values, joined without threads.
 //!
-//! In the product the device calls the engine and a thread of its own makes packets of what it captured.
-//! Here both happen in one event, the callback: the engine runs offline on the host's virtual sound card, and
-//! its captured block leaves as RTP in the same instant. Packets that come in go through the stream's receiver
-//! to the engine's source at once.
+//! In the product the device calls the engine, a media thread makes packets of what it captured and serves timers, and
+//! the network thread hands in what arrives (`node/src/media`). Here all three are events. What decides is
+//! the product's: [`Packetiser`], one [`Outgoing`] and one [`Incoming`] per member with everything in them (numbering,
+//! reports, MIDI journal, clock, codec, latency), and the engine behind them.
 //!
-//! Limits: PCM 16 only; MIDI, reports and redundancy are not joined in.
+//! Limits: PCM 16 only, because Opus' last bits are the C library's; and no instrument, because its sound costs more
+//! than all the rest. Notes are followed to where they would leave for the MIDI output.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use bandmesh::session::message::StreamInfo;
+use bandmesh::{
+    media::{
+        due::DueMidi,
+        incoming::{Incoming, Moment},
+        outgoing::Outgoing,
+        packetiser::Packetiser,
+    },
+    session::message::StreamInfo,
+};
 use bytes::Bytes;
 use crdt::PeerKey;
 use engine::{
-    Command, Engine, Handle, HostTime, PlayoutPoint, SourceConfig, SourceCounters, SourceId, SourceWriter,
-    TapReader,
+    Command, Engine, Handle, HostTime, PlayoutPoint, SourceConfig, SourceCounters, SourceId, TapReader,
+    Timeline,
 };
 use transport::{
-    rtp::{Codec, Format, Header, Output, StreamReceiver, StreamSender, StreamSenderConfig},
-    time::LocalTime,
+    clock::{Clock, Estimate},
+    datagram::{Kind, classify},
+    rtp::{Header, payload_type},
+    time::{LocalTime, SessionTime},
 };
 
-use super::Sabotage;
-use crate::sound_card::Card;
+use super::{Sabotage, keyboard::Keyboard};
+use crate::{random::Random, sound_card::Card};
 
 /// The datagram limit of a QUIC connection before path discovery, octets.
 const MAX_DATAGRAM: usize = 1_200;
@@ -30,26 +44,55 @@ const MAX_DATAGRAM: usize = 1_200;
 const MAX_SOURCES: usize = 16;
 /// Period of the test tone, frames: 375 Hz at 48 kHz.
 const TONE_FRAMES: u64 = 128;
+/// How often latency is measured and the session hears of clocks, as the product's media thread and brain do.
+const OBSERVE: Duration = Duration::from_millis(50);
+/// A change of the session offset above this is a step, ns, as in the product.
+const STEP_NS: u64 = 20_000_000;
+/// First numbers of both streams: close to the end, to show that the wrap is harmless.
+const FIRST_SEQUENCES: u32 = 65_000 << 16 | 65_300;
+/// Numbers remembered for sabotage.
+const SEEN: usize = 64;
+/// Where an RTP packet has its sequence number and its timestamp.
+const SEQUENCE: std::ops::Range<usize> = 2..4;
+const TIMESTAMP: std::ops::Range<usize> = 4..8;
 
 /// The media plane of one node.
 pub(super) struct Media {
     engine: Engine,
     handle: Handle,
     capture: Option<TapReader>,
-    sender: StreamSender,
-    incoming: BTreeMap<PeerKey, Incoming>,
+    packetiser: Packetiser,
+    info: StreamInfo,
+    members: BTreeMap<PeerKey, Member>,
+    keyboard: Keyboard,
+    /// Notes that sound at the MIDI output, by who plays them; those of members that are gone too.
+    sounding: BTreeMap<PeerKey, BTreeSet<u8>>,
+    session_offset_ns: i64,
+    offset_steps: u64,
+    /// Where our stream is: the latest position and its capture time.
+    position: Option<(i64, LocalTime)>,
+    next_observe: LocalTime,
     next_source: u32,
     frames: u64,
     input: Vec<f32>,
     output: Vec<f32>,
     period_frames: usize,
+    sabotage: Option<Sabotage>,
 }
 
-struct Incoming {
+struct Member {
     source: SourceId,
-    receiver: StreamReceiver,
-    writer: SourceWriter,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    midi_ssrc: u32,
+    /// Odd while the member shares our timebase.
+    epoch: u64,
+    /// For sabotage: numbers of the latest packets.
+    seen: VecDeque<u16>,
 }
+
+/// A datagram and who gets it.
+pub(super) type Addressed = (PeerKey, Bytes);
 
 /// How one remote stream is played.
 #[derive(Clone, Copy, Debug)]
@@ -68,144 +111,296 @@ impl Media {
     /// The media plane on a card of this kind.
     ///
     /// # Errors
-    /// The engine's own words.
-    pub(super) fn new(card: &Card, stream: &StreamInfo) -> Result<Self, String> {
+    /// The words of whoever cannot.
+    pub(super) fn new(
+        card: &Card,
+        info: &StreamInfo,
+        random: Random,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self, String> {
         let config = engine::Config {
             input_channels: 1,
             max_sources: MAX_SOURCES,
             ..engine::Config::new(card.rate_hz, card.period_frames)
         };
         let (engine, mut handle) = engine::engine(config).map_err(|error| error.to_string())?;
-        let sender = StreamSender::new(StreamSenderConfig {
-            ssrc: stream.ssrc,
-            // Starting close to the end shows that the wrap is harmless.
-            first_sequence: 65_000,
-            format: format(stream),
-            max_datagram: MAX_DATAGRAM,
-            redundancy: 0,
-        });
         Ok(Self {
             capture: handle.take_capture(),
             engine,
             handle,
-            sender,
-            incoming: BTreeMap::new(),
+            // The first timestamp is 0, so that a timestamp says which frame of the card it is.
+            packetiser: Packetiser::new(info, 0).map_err(|error| error.to_string())?,
+            info: *info,
+            members: BTreeMap::new(),
+            keyboard: Keyboard::new(random),
+            sounding: BTreeMap::new(),
+            session_offset_ns: 0,
+            offset_steps: 0,
+            position: None,
+            next_observe: LocalTime::default(),
             next_source: 0,
             frames: 0,
             input: vec![0.0; card.period_frames],
             output: vec![0.0; card.period_frames * 2],
             period_frames: card.period_frames,
+            sabotage,
         })
     }
 
-    /// A member is here: play its stream.
-    pub(super) fn join(&mut self, peer: PeerKey, stream: &StreamInfo) -> Result<(), String> {
-        self.leave(&peer);
+    /// A member is here: play its stream and send it ours.
+    pub(super) fn join(
+        &mut self,
+        now: LocalTime,
+        peer: PeerKey,
+        stream: &StreamInfo,
+        incarnation: u32,
+    ) -> Result<(), String> {
+        self.leave(now, &peer);
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
         let (writer, source) = self.handle.source(config).map_err(|error| error.to_string())?;
         let id = SourceId(self.next_source);
         self.next_source += 1;
         self.handle.send(Command::AddSource(id, source)).map_err(|error| error.to_string())?;
-        let receiver = StreamReceiver::new(format(stream), Some(stream.ssrc));
-        self.incoming.insert(peer, Incoming { source: id, receiver, writer });
+        let rate_hz = self.info.rate_hz;
+        let midi_ssrc = self.info.ssrc ^ 0x4D49_4449;
+        let mut outgoing = Outgoing::new(self.info, midi_ssrc, FIRST_SEQUENCES, now);
+        outgoing.set_max_datagram(MAX_DATAGRAM);
+        let member = Member {
+            source: id,
+            incoming: Incoming::new(*stream, writer, None, rate_hz, Clock::new(incarnation)),
+            outgoing,
+            midi_ssrc,
+            epoch: 0,
+            seen: VecDeque::new(),
+        };
+        self.members.insert(peer, member);
         Ok(())
     }
 
-    /// A member is gone.
-    pub(super) fn leave(&mut self, peer: &PeerKey) {
-        if let Some(gone) = self.incoming.remove(peer) {
-            // A full queue empties at the next callback; the source then stays silent until the node ends.
-            let _ = self.handle.send(Command::RemoveSource(gone.source));
+    /// A member is gone: every note it holds ends.
+    pub(super) fn leave(&mut self, now: LocalTime, peer: &PeerKey) {
+        let Some(mut gone) = self.members.remove(peer) else { return };
+        gone.incoming.release(self.moment(now, gone.epoch));
+        let last = gone.incoming.take_due_midi();
+        self.sound(peer, last);
+        // A full queue empties at the next callback; the source then stays silent until the node ends.
+        let _ = self.handle.send(Command::RemoveSource(gone.source));
+    }
+
+    /// Session time is host time and this much, ns; `shares` says who keeps the same timebase.
+    pub(super) fn follow_session(&mut self, offset_ns: i64, shares: impl Fn(&PeerKey) -> bool) {
+        if offset_ns.abs_diff(self.session_offset_ns) > STEP_NS {
+            self.offset_steps += 1;
+        }
+        self.session_offset_ns = offset_ns;
+        for (peer, member) in &mut self.members {
+            if member.epoch.is_multiple_of(2) == shares(peer) {
+                member.epoch += 1;
+            }
         }
     }
 
-    /// The card asks for a period of audio; returns the packets to send to every member.
-    pub(super) fn handle_callback(&mut self, now_ns: i64) -> Vec<Bytes> {
+    /// Where the beat is, for the engine's click.
+    pub(super) fn set_timeline(&mut self, timeline: Timeline) {
+        // A full queue is emptied by the next callback, and the timeline is told again soon.
+        let _ = self.handle.send(Command::SetTimeline(timeline));
+    }
+
+    /// The card asks for a period of audio; returns the datagrams to send.
+    pub(super) fn handle_callback(&mut self, now: LocalTime) -> Vec<Addressed> {
         for (index, sample) in self.input.iter_mut().enumerate() {
             // A triangle needs no function whose last digit a platform may choose.
             let phase = (self.frames + index as u64) % TONE_FRAMES;
             *sample = (phase as f32 / TONE_FRAMES as f32 - 0.5).abs() - 0.25;
         }
         self.frames += self.period_frames as u64;
-        self.engine.process(&self.input, &mut self.output, host_time(now_ns));
+        self.engine.process(&self.input, &mut self.output, HostTime(now.as_nanos()));
         while self.handle.poll_report().is_some() {}
-        let mut packets = vec![];
-        if let Some(capture) = &mut self.capture {
-            while let Some(block) = capture.next_block() {
-                let position = i64::try_from(block.position_frames).unwrap_or(i64::MAX);
-                // It refuses only what it cannot express, which one period of PCM never is.
-                let _ = self.sender.push(position, &pcm16(block.samples));
+        let mut datagrams = vec![];
+        let Self { capture, packetiser, members, position, .. } = self;
+        while let Some(block) = capture.as_mut().and_then(TapReader::next_block) {
+            let captured = LocalTime::from_nanos(block.host_time.0);
+            *position = Some((packetiser.heard_position(block.position_frames), captured));
+            let mut send = |timestamp: i64, payload: &[u8]| {
+                for (peer, member) in &mut *members {
+                    member.outgoing.push_audio(timestamp, payload);
+                    datagrams
+                        .extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
+                }
+            };
+            packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
+        }
+        let session_now = self.session_at(now);
+        while let Some(message) = self.keyboard.poll(now) {
+            for (peer, member) in &mut self.members {
+                member.outgoing.push_midi(session_now, &message);
+                let sent = std::iter::from_fn(|| member.outgoing.poll_midi(now, session_now));
+                datagrams.extend(sent.map(|it| (*peer, it)));
             }
         }
-        packets.extend(std::iter::from_fn(|| self.sender.poll_transmit()));
-        packets
+        datagrams
     }
 
-    /// An RTP packet of `peer`.
-    pub(super) fn handle_packet(
+    /// Any datagram of a member, as the network thread hands it in; returns what to answer at once.
+    pub(super) fn handle_datagram(
         &mut self,
-        now_ns: i64,
+        now: LocalTime,
         peer: &PeerKey,
-        packet: &Bytes,
-        sabotage: Option<Sabotage>,
-    ) {
-        let Some(incoming) = self.incoming.get_mut(peer) else { return };
-        if sabotage == Some(Sabotage::SkipSequenceCheck) {
-            if let Ok((header, payload)) = Header::parse(packet) {
-                incoming.push(now_ns, i64::from(header.timestamp), payload);
-            }
-            return;
-        }
-        // A refused packet is counted by the receiver, and that is all there is to do about it.
-        let _ = incoming.receiver.handle_packet(LocalTime::from_nanos(host_time(now_ns).0), packet);
-        while let Some(output) = incoming.receiver.poll_output() {
-            let Output::Packet { timestamp_frames, payload, frames, .. } = output else { continue };
-            incoming.push(now_ns, timestamp_frames, &payload);
-            if sabotage == Some(Sabotage::DoubleFrames) {
-                incoming.push(now_ns, timestamp_frames + i64::from(frames), &payload);
+        datagram: &Bytes,
+    ) -> Vec<Addressed> {
+        let Some(epoch) = self.members.get(peer).map(|member| member.epoch) else { return vec![] };
+        let moment = self.moment(now, epoch);
+        let Some(member) = self.members.get_mut(peer) else { return vec![] };
+        let datagrams = match self.sabotage {
+            Some(sabotage) => sabotaged(datagram, sabotage, &mut member.seen),
+            None => vec![datagram.clone()],
+        };
+        for datagram in &datagrams {
+            let blocks = member.incoming.handle_datagram(moment, datagram);
+            if let Some(block) = blocks.iter().find(|block| block.ssrc == member.midi_ssrc) {
+                member.outgoing.handle_midi_acknowledged(block.highest_sequence);
             }
         }
+        let answers = std::iter::from_fn(|| member.incoming.poll_clock(now)).map(|it| (*peer, it)).collect();
+        let due = member.incoming.take_due_midi();
+        self.sound(peer, due);
+        answers
+    }
+
+    /// When [`Self::handle_deadline`] is next wanted.
+    pub(super) fn poll_deadline(&self) -> LocalTime {
+        let members = self.members.values();
+        members
+            .map(|it| it.incoming.poll_deadline().min(it.outgoing.poll_deadline()))
+            .fold(self.next_observe, LocalTime::min)
+    }
+
+    /// Timers due at `now`. Returns datagrams to send, and whether it is time to tell the session of clocks.
+    pub(super) fn handle_deadline(&mut self, now: LocalTime) -> (Vec<Addressed>, bool) {
+        let observe = self.next_observe <= now;
+        if observe {
+            self.next_observe = now + OBSERVE;
+        }
+        let session_now = self.session_at(now);
+        let position = self.position.map(|(frames, captured)| (frames, self.session_at(captured)));
+        let moments: BTreeMap<PeerKey, Moment> =
+            self.members.iter().map(|(peer, member)| (*peer, self.moment(now, member.epoch))).collect();
+        let (mut datagrams, mut due) = (vec![], vec![]);
+        for ((peer, member), at) in self.members.iter_mut().zip(moments.values()) {
+            let Member { incoming, outgoing, .. } = member;
+            incoming.handle_deadline(*at);
+            if observe {
+                incoming.observe(*at);
+            }
+            datagrams.extend(std::iter::from_fn(|| incoming.poll_overdue_clock(now)).map(|it| (*peer, it)));
+            if outgoing.poll_deadline() <= now {
+                let midi = std::iter::from_fn(|| outgoing.poll_midi(now, session_now));
+                datagrams.extend(midi.map(|it| (*peer, it)));
+                if outgoing.report_is_due(now) {
+                    let blocks = incoming.report_blocks(now);
+                    datagrams.push((*peer, outgoing.report(now, position, blocks)));
+                }
+            }
+            due.push((*peer, incoming.take_due_midi()));
+        }
+        for (peer, messages) in due {
+            self.sound(&peer, messages);
+        }
+        (datagrams, observe)
+    }
+
+    /// What is believed of a member's clock.
+    pub(super) fn clock(&self, now: LocalTime, peer: &PeerKey) -> Option<Estimate> {
+        self.members.get(peer)?.incoming.clock_estimate(now)
     }
 
     /// How the streams of the others are played.
     pub(super) fn playing(&self) -> impl Iterator<Item = (PeerKey, Playing)> {
-        self.incoming.iter().map(|(peer, incoming)| {
-            let stats = incoming.writer.stats();
+        self.members.iter().map(|(peer, member)| {
+            let stats = member.incoming.source();
             let playing = Playing {
                 counters: stats.counters(),
                 playout: stats.playout(),
                 delay_frames: stats.delay_frames(),
-                restarts: incoming.receiver.statistics().restarts,
+                restarts: member.incoming.packets().restarts,
             };
             (*peer, playing)
         })
     }
-}
 
-impl Incoming {
-    /// Hands a payload of PCM 16 to the engine.
-    fn push(&mut self, now_ns: i64, timestamp_frames: i64, payload: &[u8]) {
-        let samples: Vec<f32> = payload
-            .chunks_exact(2)
-            .filter_map(|pair| pair.first_chunk::<2>())
-            .map(|pair| f32::from(i16::from_be_bytes(*pair)) / 32_768.0)
-            .collect();
-        // A full source counts what it drops.
-        let _ = self.writer.push(timestamp_frames, host_time(now_ns), &samples);
+    /// Notes that sound at the MIDI output, by who plays them.
+    pub(super) fn sounding(&self) -> impl Iterator<Item = (&PeerKey, u8)> {
+        self.sounding.iter().flat_map(|(peer, notes)| notes.iter().map(move |note| (peer, *note)))
+    }
+
+    /// Notes whose keys are down here.
+    pub(super) fn held(&self) -> impl Iterator<Item = u8> {
+        self.keyboard.held()
+    }
+
+    /// Members it plays and sends to.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Plays messages of `peer` on the MIDI output.
+    fn sound(&mut self, peer: &PeerKey, messages: Vec<DueMidi>) {
+        let notes = self.sounding.entry(*peer).or_default();
+        for event in messages {
+            match event.message[..] {
+                [0x90, note, velocity] if velocity > 0 => {
+                    notes.insert(note);
+                }
+                [0x80 | 0x90, note, _] if self.sabotage != Some(Sabotage::HoldNotes) => {
+                    notes.remove(&note);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn session_at(&self, at: LocalTime) -> SessionTime {
+        let local_ns = i64::try_from(at.as_nanos()).unwrap_or(i64::MAX);
+        SessionTime::from_nanos(local_ns.saturating_add(self.session_offset_ns))
+    }
+
+    fn moment(&self, now: LocalTime, epoch: u64) -> Moment {
+        let common = (!epoch.is_multiple_of(2)).then_some((epoch, self.offset_steps));
+        Moment { local: now, session: self.session_at(now), common }
     }
 }
 
-fn format(stream: &StreamInfo) -> Format {
-    Format { codec: Codec::Pcm16, rate_hz: stream.rate_hz, channels: stream.channels }
-}
-
-fn host_time(now_ns: i64) -> HostTime {
-    HostTime(u64::try_from(now_ns).unwrap_or(0))
-}
-
-fn pcm16(samples: &[f32]) -> Vec<u8> {
-    samples
-        .iter()
-        .flat_map(|sample| ((sample * 32_768.0).clamp(-32_768.0, 32_767.0) as i16).to_be_bytes())
-        .collect()
+/// The datagram as a receiver with this fault takes it.
+///
+/// The receiver checks both the number and the timestamp of a packet, so a fault that lets one through twice is shown
+/// by giving it two numbers (twice its own, and one more) and two timestamps.
+fn sabotaged(datagram: &Bytes, sabotage: Sabotage, seen: &mut VecDeque<u16>) -> Vec<Bytes> {
+    let header = Header::parse(datagram).ok().filter(|_| classify(datagram) == Some(Kind::Rtp));
+    let Some((header, payload)) = header.filter(|(it, _)| it.payload_type != payload_type::MIDI) else {
+        return vec![datagram.clone()];
+    };
+    let renumbered = |again: bool, later_frames: u32| {
+        let mut bytes = datagram.to_vec();
+        let sequence = header.sequence.wrapping_mul(2).wrapping_add(u16::from(again));
+        if let Some(field) = bytes.get_mut(SEQUENCE) {
+            field.copy_from_slice(&sequence.to_be_bytes());
+        }
+        if let Some(field) = bytes.get_mut(TIMESTAMP) {
+            field.copy_from_slice(&header.timestamp.wrapping_add(later_frames).to_be_bytes());
+        }
+        Bytes::from(bytes)
+    };
+    let is_known = seen.contains(&header.sequence);
+    seen.push_back(header.sequence);
+    if seen.len() > SEEN {
+        seen.pop_front();
+    }
+    match sabotage {
+        Sabotage::SkipSequenceCheck if is_known => vec![renumbered(true, 1)],
+        Sabotage::SkipSequenceCheck => vec![renumbered(false, 0)],
+        // Two octets a frame: half a packet later.
+        Sabotage::DoubleFrames => vec![renumbered(false, 0), renumbered(true, payload.len() as u32 / 4)],
+        Sabotage::DropAudio if header.sequence.is_multiple_of(8) => vec![],
+        _ => vec![datagram.clone()],
+    }
 }

@@ -5,16 +5,25 @@
 //! what a run shows is the doing of the cores. [`Sabotage`] breaks this joining on purpose, for the tests
 //! that prove each checker can fail.
 //!
-//! Limits: the mesh core, MIDI and the Link bridge are not joined in yet.
+//! Limits: the mesh core and the Link bridge are not joined in yet. A node without a sound card has no media plane, only
+//! clocks.
 
+mod keyboard;
 mod media;
 mod saving;
 
-use std::{collections::BTreeMap, collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use bandmesh::session::{self, Identity, LeaveReason, Session, message};
+use bandmesh::{
+    media::packetiser::announce,
+    session::{self, Identity, LeaveReason, MAX_PEERS, Session, message},
+};
 use bytes::Bytes;
 use crdt::{Command, Config, PeerKey, Project, storage::Loaded};
+use engine::{HostTime, Timeline};
 use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
@@ -23,7 +32,11 @@ use transport::{
 
 pub use self::media::Playing;
 use self::{media::Media, saving::Saving};
-use crate::{network::Channel, sound_card::Card};
+use crate::{
+    hostile::{FORGED_WORDS, Hostile, Mallory},
+    network::Channel,
+    sound_card::Card,
+};
 
 /// Unix time at which every host's clock began, ms: chat is stamped with it.
 const EPOCH_UNIX_MS: u64 = 1_790_000_000_000;
@@ -32,7 +45,7 @@ const EPOCH_UNIX_MS: u64 = 1_790_000_000_000;
 const MAX_EFFECTS: usize = 100_000;
 
 /// What a node wants of the world.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// Send a frame on a stream; dropped when there is no connection.
     Frame {
@@ -61,6 +74,8 @@ pub enum Effect {
     Commit,
     /// The disk has an edit that somebody was promised to keep; this is its address.
     Acknowledged(String),
+    /// A hostile host has altered a change; the frame follows.
+    Forged,
     /// Something a person should read: which part says it, and what.
     Warning(String),
 }
@@ -82,6 +97,18 @@ pub enum Sabotage {
     DoubleFrames,
     /// Audio packets go to the engine without a look at their sequence numbers.
     SkipSequenceCheck,
+    /// Every eighth audio packet is thrown away on arrival.
+    DropAudio,
+    /// Ends of notes are not passed to the MIDI output.
+    HoldNotes,
+    /// What stands in a forged change is taken for true.
+    BelieveForgeries,
+    /// Timers are never served.
+    IgnoreTimers,
+    /// One event leads to more effects than any bound allows.
+    TalkWithoutEnd,
+    /// The disk is found overwritten at the second start.
+    SpoilDisk,
 }
 
 /// What a node is started with.
@@ -100,19 +127,27 @@ pub struct Start {
     pub card: Option<Card>,
     /// A fault to build in.
     pub sabotage: Option<Sabotage>,
+    /// How it breaks the rules on purpose; `None` for an honest node.
+    pub hostile: Option<Hostile>,
 }
 
 /// One node's process.
 pub struct Node {
     incarnation: u32,
     session: Session<PeerKey>,
+    /// Clocks of a node without a media plane, which has its own.
     clocks: BTreeMap<PeerKey, Clock>,
+    connected: BTreeSet<PeerKey>,
     project: Project,
     saving: Saving,
     media: Option<Media>,
     effects: VecDeque<Effect>,
+    /// What Mallory has made of the first of them.
+    altered: VecDeque<Effect>,
     sabotage: Option<Sabotage>,
+    mallory: Option<Mallory>,
     most_effects: usize,
+    most_members: usize,
 }
 
 impl Node {
@@ -120,14 +155,11 @@ impl Node {
     pub fn start(start: Start, store: crdt::storage::Store, loaded: Loaded, now_ns: i64) -> Self {
         let me = PeerKey(start.signing_key.verifying_key().to_bytes());
         let mut random = crate::random::Random::new(u64::from_le_bytes(first(&start.seed)));
-        let stream = message::StreamInfo {
-            ssrc: random.bits() as u32,
-            codec: message::Codec::Pcm16,
-            rate_hz: start.card.map_or(48_000, |card| card.rate_hz),
-            channels: 1,
-            packet_frames: start.card.map_or(128, |card| card.period_frames as u16),
-        };
-        let media = start.card.map(|card| Media::new(&card, &stream));
+        let (rate_hz, period_frames) =
+            start.card.map_or((48_000, 128), |card| (card.rate_hz, card.period_frames as u32));
+        let (stream, _) = announce(message::Codec::Pcm16, random.bits() as u32, rate_hz, period_frames, 1);
+        let media = start.card.map(|card| Media::new(&card, &stream, random.fork(1), start.sabotage));
+        let mallory = start.hostile.map(|kind| Mallory::new(kind, me, random.fork(2), now_ns));
         let identity = Identity {
             peer: me,
             author: random.bits(),
@@ -142,12 +174,16 @@ impl Node {
             incarnation: random.bits() as u32,
             session: Session::new(identity, now_ns, start.tempo_bpm, 4),
             clocks: BTreeMap::new(),
+            connected: BTreeSet::new(),
             project: Project::new(config, loaded),
             saving: Saving::new(store),
             media: None,
             effects: VecDeque::new(),
+            altered: VecDeque::new(),
             sabotage: start.sabotage,
+            mallory,
             most_effects: 0,
+            most_members: 0,
         };
         match media.transpose() {
             Ok(media) => node.media = media,
@@ -173,7 +209,10 @@ impl Node {
             Some(Sabotage::LieAboutOffset(lie)) => lie,
             _ => 0,
         };
-        let estimate = self.clocks.get(peer)?.estimate(local(now_ns))?;
+        let estimate = match &self.media {
+            Some(media) => media.clock(local(now_ns), peer)?,
+            None => self.clocks.get(peer)?.estimate(local(now_ns))?,
+        };
         Some(Estimate { offset_ns: estimate.offset_ns + lie, ..estimate })
     }
 
@@ -182,40 +221,59 @@ impl Node {
         self.saving.is_under_way()
     }
 
-    /// The fullest its queues ever were, each with its bound.
-    pub fn queues(&self) -> [(&'static str, usize, usize); 2] {
+    /// The fullest its queues and tables ever were, each with its bound.
+    pub fn queues(&self) -> [(&'static str, usize, usize); 3] {
         [
             ("effects of one event", self.most_effects, MAX_EFFECTS),
             ("batches waiting for the disk", self.saving.most_waiting(), saving::MAX_WAITING),
+            ("members", self.most_members, MAX_PEERS),
         ]
     }
 
     /// The next thing to do in the world, if any.
     pub fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let Some(mallory) = &mut self.mallory else { return self.effects.pop_front() };
+        if self.altered.is_empty() {
+            self.altered.extend(mallory.alter(self.effects.pop_front()?));
+        }
+        self.altered.pop_front()
     }
 
     /// When [`Self::handle_deadline`] is next wanted, ns on the host's clock.
     pub fn poll_deadline(&self) -> i64 {
         let clocks = self.clocks.values().map(|clock| ns(clock.poll_deadline()));
         let project = self.project.poll_deadline().map(from_unix_ms);
-        clocks.chain(project).fold(self.session.poll_deadline(), i64::min)
+        let media = self.media.as_ref().map(|media| ns(media.poll_deadline()));
+        let mallory = self.mallory.as_ref().map(Mallory::poll_deadline);
+        let others = project.into_iter().chain(media).chain(mallory);
+        clocks.chain(others).fold(self.session.poll_deadline(), i64::min)
     }
 
     /// Timers due at `now_ns`.
     pub fn handle_deadline(&mut self, now_ns: i64) {
+        if self.sabotage == Some(Sabotage::IgnoreTimers) {
+            return;
+        }
         if self.session.poll_deadline() <= now_ns {
             self.session.handle_deadline(now_ns);
         }
         if self.project.poll_deadline().is_some_and(|at| at <= unix_ms(now_ns)) {
             self.project.handle_deadline(unix_ms(now_ns));
         }
+        self.serve_media(now_ns);
         self.pump(now_ns);
+        if let Some(mallory) = &mut self.mallory {
+            let peers: Vec<PeerKey> = self.connected.iter().copied().collect();
+            self.effects.extend(mallory.handle_deadline(now_ns, &peers));
+        }
     }
 
     /// A connection to `peer` is open.
     pub fn handle_connected(&mut self, now_ns: i64, peer: PeerKey) {
-        self.clocks.insert(peer, Clock::new(self.incarnation));
+        if self.media.is_none() {
+            self.clocks.insert(peer, Clock::new(self.incarnation));
+        }
+        self.connected.insert(peer);
         self.session.handle_connected(now_ns, peer);
         self.pump(now_ns);
     }
@@ -223,6 +281,7 @@ impl Node {
     /// The connection to `peer` is gone.
     pub fn handle_disconnected(&mut self, now_ns: i64, peer: PeerKey) {
         self.clocks.remove(&peer);
+        self.connected.remove(&peer);
         self.session.handle_disconnected(&peer);
         self.pump(now_ns);
     }
@@ -246,25 +305,17 @@ impl Node {
 
     /// A datagram arrived.
     pub fn handle_datagram(&mut self, now_ns: i64, peer: PeerKey, bytes: &[u8]) {
-        let kind = classify(bytes);
-        if let (Some(Kind::Rtp), Some(media)) = (kind, &mut self.media) {
-            media.handle_packet(now_ns, &peer, &Bytes::copy_from_slice(bytes), self.sabotage);
-            // Sound changes nothing that the other cores would have to say.
+        if let Some(media) = &mut self.media {
+            // Sound and what belongs to it changes nothing that the other cores would have to say.
+            let answers = media.handle_datagram(local(now_ns), &peer, &Bytes::copy_from_slice(bytes));
+            self.send_datagrams(answers);
             return;
         }
-        if kind == Some(Kind::Clock)
+        if classify(bytes) == Some(Kind::Clock)
             && let Some(clock) = self.clocks.get_mut(&peer)
+            && clock.handle_packet(local(now_ns), bytes).is_ok()
         {
-            let taken = clock.handle_packet(local(now_ns), bytes);
-            if taken.is_ok()
-                && let Some(estimate) = self.clock(now_ns, &peer)
-            {
-                let misread = match self.sabotage {
-                    Some(Sabotage::MisreadOffset(misread)) => misread,
-                    _ => 0,
-                };
-                self.session.handle_clock(now_ns, &peer, estimate.offset_ns + misread);
-            }
+            self.tell_clock(now_ns, peer);
         }
         self.pump(now_ns);
     }
@@ -272,13 +323,23 @@ impl Node {
     /// The sound card asks for a period of audio.
     pub fn handle_callback(&mut self, now_ns: i64) {
         let Some(media) = &mut self.media else { return };
-        let packets = media.handle_callback(now_ns);
-        let members: Vec<PeerKey> = self.session.members().map(|(peer, _)| *peer).collect();
-        for packet in packets {
-            for to in &members {
-                self.effects.push_back(Effect::Datagram { to: *to, bytes: packet.to_vec() });
-            }
+        let datagrams = media.handle_callback(local(now_ns));
+        self.send_datagrams(datagrams);
+        if self.sabotage == Some(Sabotage::TalkWithoutEnd) && self.most_effects <= MAX_EFFECTS {
+            let word = || Effect::Warning("and another thing".to_owned());
+            self.effects.extend(std::iter::repeat_with(word).take(MAX_EFFECTS + 1));
+            self.most_effects = self.effects.len();
         }
+    }
+
+    /// Notes that sound at the MIDI output, by who plays them.
+    pub fn sounding(&self) -> impl Iterator<Item = (&PeerKey, u8)> {
+        self.media.iter().flat_map(Media::sounding)
+    }
+
+    /// Notes whose keys are down here.
+    pub fn held(&self) -> impl Iterator<Item = u8> {
+        self.media.iter().flat_map(Media::held)
     }
 
     /// How the streams of its members are played.
@@ -325,13 +386,66 @@ impl Node {
         self.handle_committed(now_ns);
     }
 
+    /// What the product's media thread and brain do at their timers.
+    fn serve_media(&mut self, now_ns: i64) {
+        let Some(media) = self.media.as_mut().filter(|media| media.poll_deadline() <= local(now_ns)) else {
+            return;
+        };
+        let (datagrams, observed) = media.handle_deadline(local(now_ns));
+        self.send_datagrams(datagrams);
+        if !observed {
+            return;
+        }
+        let members: Vec<PeerKey> = self.session.members().map(|(peer, _)| *peer).collect();
+        for peer in members {
+            self.tell_clock(now_ns, peer);
+        }
+        let (timebase, beat) = (self.session.timebase(), self.session.beat());
+        let Some(media) = &mut self.media else { return };
+        let session = &self.session;
+        media.follow_session(timebase.offset_ns, |peer| session.shares_time(peer));
+        media.set_timeline(Timeline {
+            tempo_bpm: beat.tempo_bpm,
+            beat: beat.beat_at(timebase.session_at(now_ns)),
+            at: HostTime(u64::try_from(now_ns).unwrap_or(0)),
+            quantum: f64::from(beat.beats_per_bar),
+            playing: beat.playing,
+        });
+    }
+
+    /// Tells the session what is known of a member's clock.
+    fn tell_clock(&mut self, now_ns: i64, peer: PeerKey) {
+        let Some(estimate) = self.clock(now_ns, &peer) else { return };
+        let misread = match self.sabotage {
+            Some(Sabotage::MisreadOffset(misread)) => misread,
+            _ => 0,
+        };
+        self.session.handle_clock(now_ns, &peer, estimate.offset_ns + misread);
+    }
+
+    /// Takes forged words for true, as a node without vetting would.
+    fn believe(&mut self, now_ns: i64) {
+        let value = serde_json::json!({"text": FORGED_WORDS});
+        // Refused or not: the checker will see.
+        let _ = self.project.command(unix_ms(now_ns), &[Command::Add { address: "/chat".to_owned(), value }]);
+    }
+
+    fn send_datagrams(&mut self, datagrams: impl IntoIterator<Item = (PeerKey, Bytes)>) {
+        let datagrams = datagrams.into_iter();
+        self.effects.extend(datagrams.map(|(to, bytes)| Effect::Datagram { to, bytes: bytes.to_vec() }));
+    }
+
     /// Carries the cores' outputs to each other and out.
     fn pump(&mut self, now_ns: i64) {
         while let Some(output) = self.session.poll() {
             self.carry_session(now_ns, output);
         }
         while let Some(output) = self.project.poll() {
+            let refused = matches!(output, crdt::Output::Quarantined { .. });
             self.carry_project(output);
+            if refused && self.sabotage == Some(Sabotage::BelieveForgeries) {
+                self.believe(now_ns);
+            }
         }
         for (peer, clock) in &mut self.clocks {
             while let Some(packet) = clock.poll_transmit(local(now_ns)) {
@@ -342,6 +456,8 @@ impl Node {
             self.effects.push_back(Effect::Commit);
         }
         self.most_effects = self.most_effects.max(self.effects.len());
+        let members = self.media.as_ref().map_or(self.connected.len(), Media::member_count);
+        self.most_members = self.most_members.max(members);
     }
 
     fn carry_session(&mut self, now_ns: i64, output: session::Output<PeerKey>) {
@@ -354,17 +470,21 @@ impl Node {
             }
             session::Output::Joined(peer, hello) => {
                 self.project.handle_peer_connected(unix_ms(now_ns), peer);
-                let joined = self.media.as_mut().map(|media| media.join(peer, &hello.stream));
+                let incarnation = self.incarnation;
+                let joined = self
+                    .media
+                    .as_mut()
+                    .map(|media| media.join(local(now_ns), peer, &hello.stream, incarnation));
                 if let Some(Err(why)) = joined {
                     self.effects.push_back(Effect::Warning(why));
                 }
             }
             session::Output::Left(peer, why) => {
                 if let Some(media) = &mut self.media {
-                    media.leave(&peer);
+                    media.leave(local(now_ns), &peer);
                 }
                 self.project.handle_peer_disconnected(unix_ms(now_ns), peer);
-                if why == LeaveReason::Restarted {
+                if why == LeaveReason::Restarted && self.media.is_none() {
                     self.clocks.insert(peer, Clock::new(self.incarnation));
                 }
             }
@@ -374,7 +494,9 @@ impl Node {
             }
             session::Output::StreamChanged(..)
             | session::Output::Renamed(..)
-            | session::Output::BeatChanged { .. } => {}
+            | session::Output::BeatChanged { .. }
+            | session::Output::StateChanged(_)
+            | session::Output::TouchesChanged(_) => {}
         }
     }
 

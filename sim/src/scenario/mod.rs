@@ -6,7 +6,9 @@
 
 mod band;
 mod chaos;
+mod hostile;
 mod lines;
+mod paths;
 
 use std::time::Duration;
 
@@ -79,6 +81,87 @@ pub const ALL: &[Scenario] = &[
         about: "two nodes over a busy internet path with loss in bursts, reordering and duplicates",
         plan: lines::lossy_line,
     },
+    Scenario { name: "on-lan", about: "two players on a wired LAN", plan: paths::on_preset },
+    Scenario { name: "on-wifi", about: "two players on the Wi-Fi of a flat", plan: paths::on_preset },
+    Scenario { name: "on-wifi-crowded", about: "two players on crowded Wi-Fi", plan: paths::on_preset },
+    Scenario { name: "on-fibre", about: "two players on fibre in one region", plan: paths::on_preset },
+    Scenario { name: "on-cable", about: "two players on cable television", plan: paths::on_preset },
+    Scenario { name: "on-lte", about: "two players on phones", plan: paths::on_preset },
+    Scenario {
+        name: "on-satellite",
+        about: "two players by a geostationary satellite, 0.3 s one way",
+        plan: paths::on_preset,
+    },
+    Scenario {
+        name: "on-conference-hotel",
+        about: "two players on the network of a hotel with a conference in it",
+        plan: paths::on_preset,
+    },
+    Scenario {
+        name: "rate-limited",
+        about: "two players on a line that just fits them, with a queue of 0.1 s",
+        plan: paths::rate_limited,
+    },
+    Scenario {
+        name: "path-replay",
+        about: "two players on a path that was recorded",
+        plan: paths::path_replay,
+    },
+    Scenario {
+        name: "nat-classes",
+        about: "two players behind NATs of any class and one with a public address; one NAT forgets all",
+        plan: paths::nat_classes,
+    },
+    Scenario {
+        name: "roaming",
+        about: "a laptop changes from the network at home to a phone's and back while three play",
+        plan: paths::roaming,
+    },
+    Scenario {
+        name: "lid-closed",
+        about: "three players; laptops are closed and opened again, for a moment and for long",
+        plan: lines::lid_closed,
+    },
+    Scenario {
+        name: "card-stall",
+        about: "two players whose sound cards miss callbacks and change their rate",
+        plan: lines::card_stall,
+    },
+    Scenario {
+        name: "hostile-garbage",
+        about: "three members and a fourth that sends random octets on every channel",
+        plan: hostile::garbage,
+    },
+    Scenario {
+        name: "hostile-flood",
+        about: "a member that says thousands of things a second",
+        plan: hostile::flood,
+    },
+    Scenario {
+        name: "hostile-clock",
+        about: "a member that lies about what time it is",
+        plan: hostile::clock,
+    },
+    Scenario {
+        name: "hostile-replay",
+        about: "a member that sends old messages again",
+        plan: hostile::replay,
+    },
+    Scenario {
+        name: "hostile-silence",
+        about: "a peer that takes connections and never says hello",
+        plan: hostile::silence,
+    },
+    Scenario {
+        name: "hostile-oversize",
+        about: "a member that sends frames longer than anybody reads",
+        plan: hostile::oversize,
+    },
+    Scenario {
+        name: "hostile-forgery",
+        about: "a member that alters changes of the project and signs for others",
+        plan: hostile::forgery,
+    },
     Scenario {
         name: "chaos",
         about: "everything drawn from the seed: hosts, weather, crashes, power cuts, splits, edits, tempi",
@@ -114,7 +197,10 @@ fn plan(scenario: &'static str, random: &mut Random, hosts: usize, weather: Weat
         hosts: (0..hosts).map(|host| musician(random, host)).collect(),
         weather,
         paths: vec![],
+        replays: vec![],
+        sites: vec![],
         actions: vec![],
+        faults: vec![],
         length: WorldTime(0),
         bounds: Bounds::default(),
     }
@@ -132,7 +218,9 @@ fn musician(random: &mut Random, host: HostId) -> HostPlan {
             drift_ppb: random.between(-50_000.0, 50_000.0) as i64,
         },
         card: None,
+        site: 0,
         sabotage: None,
+        hostile: None,
     }
 }
 
@@ -148,10 +236,15 @@ fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
     }
 }
 
-/// Puts the actions in order and ends the plan after the quiet stretch.
+/// Sets the bounds for the weather there is and ends the plan after the quiet stretch.
 fn finish(mut plan: Plan) -> Plan {
-    plan.actions.sort_by_key(|(at, _)| *at);
-    plan.length = plan.actions.last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
+    let changes = plan.timeline().into_iter().filter_map(|(_, action)| match action {
+        Action::SetWeather(_, _, weather) => Some(weather),
+        _ => None,
+    });
+    let weathers = [plan.weather].into_iter().chain(plan.paths.iter().map(|(_, _, weather)| *weather));
+    plan.bounds = weathers.chain(changes).fold(plan.bounds, |bounds, weather| bounds.with_weather(&weather));
+    plan.length = plan.timeline().last().map_or(WorldTime(0), |(at, _)| *at) + QUIET;
     plan
 }
 

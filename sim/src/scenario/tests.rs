@@ -11,13 +11,6 @@ fn play(name: &str, seed: u64) -> Report {
     world::run(find(name).unwrap().draw(seed), seed, None)
 }
 
-/// Plays a scenario with a bug in one host; gives the verdict.
-fn sabotaged(name: &str, host: HostId, bug: Sabotage) -> &'static str {
-    let mut plan = find(name).unwrap().draw(1);
-    plan.hosts[host].sabotage = Some(bug);
-    world::run(plan, 1, None).verdict
-}
-
 #[test]
 fn the_same_seed_gives_the_same_events_and_another_seed_others() {
     for name in ["first-jam", "five-nodes-kill-one", "power-cut", "split-and-heal", "chaos"] {
@@ -30,8 +23,9 @@ fn the_same_seed_gives_the_same_events_and_another_seed_others() {
 #[test]
 fn every_scenario_passes_with_its_first_seeds() {
     for scenario in ALL.iter().filter(|scenario| scenario.name != "long-jam") {
-        // Two minutes of three sound cards take as long to play as all the rest.
-        let seeds = if scenario.name == "drifting-cards" { 1 } else { 3 };
+        // Two minutes of three sound cards, or half a minute of four, take as long to play as all the rest.
+        let is_long = scenario.name == "drifting-cards" || scenario.name.starts_with("hostile-");
+        let seeds = if is_long { 1 } else { 3 };
         for seed in 1..=seeds {
             let report = world::run(scenario.draw(seed), seed, None);
             assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
@@ -47,14 +41,8 @@ fn a_run_does_something() {
     assert!(report.events > 500);
 }
 
-#[test]
-fn dropped_changes_are_caught_as_unequal_heads() {
-    assert_eq!(sabotaged("first-jam", 0, Sabotage::DropChanges), "equal_heads");
-}
-
-#[test]
-fn a_disk_that_lies_about_sync_is_caught_as_a_lost_edit() {
-    // Alone, so that nobody else can give the lost edits back.
+/// A host alone that edits, loses power and starts again, so that nobody can give back what it lost.
+fn alone() -> Plan {
     let mut plan = plan("alone", &mut Random::new(1), 1, Weather::lan());
     let mut act =
         |seconds: f64, action: Action| plan.actions.push((WorldTime::from_seconds(seconds), action));
@@ -62,38 +50,88 @@ fn a_disk_that_lies_about_sync_is_caught_as_a_lost_edit() {
     act(2.0, Action::Edit(0, Edit::AddTrack("Bass".to_owned())));
     act(5.0, Action::PowerCut(0));
     act(6.0, Action::Start(0));
-    let honest = finish(plan);
-    let mut lying = honest.clone();
-    lying.hosts[0].sabotage = Some(Sabotage::LoseWrites);
-    assert_eq!(world::run(honest, 1, None).verdict, OK);
-    assert_eq!(world::run(lying, 1, None).verdict, "acknowledged_edits");
+    finish(plan)
 }
 
+/// Plays `plan` with a bug in one host; the checker that objects, or that none does.
+fn caught_by(plan: &Plan, seed: u64, host: HostId, bug: Sabotage) -> &'static str {
+    let mut sabotaged = plan.clone();
+    sabotaged.hosts[host].sabotage = Some(bug);
+    world::run(sabotaged, seed, None).verdict
+}
+
+/// Every checker catches the bug it is there for, and no other checker does; without the bug all are content.
 #[test]
-fn a_false_offset_is_caught_as_a_broken_bound() {
-    assert_eq!(sabotaged("first-jam", 1, Sabotage::LieAboutOffset(5_000_000)), "clock_bound");
+fn each_checker_catches_its_own_bug() {
+    let jam = |seed| (find("first-jam").unwrap().draw(seed), seed);
+    let line = |seed| (find("lossy-line").unwrap().draw(seed), seed);
+    let forger = |seed| (find("hostile-forgery").unwrap().draw(seed), seed);
+    let cases: Vec<((Plan, u64), Sabotage, &str)> = vec![
+        (jam(1), Sabotage::DropHellos, "everybody_here"),
+        (jam(1), Sabotage::DropChanges, "equal_heads"),
+        ((alone(), 1), Sabotage::LoseWrites, "acknowledged_edits"),
+        ((alone(), 1), Sabotage::SpoilDisk, "starts_again"),
+        (jam(1), Sabotage::LieAboutOffset(5_000_000), "clock_bound"),
+        (jam(1), Sabotage::DoubleFrames, "played_once"),
+        (line(1), Sabotage::SkipSequenceCheck, "played_once"),
+        (jam(1), Sabotage::DropAudio, "concealed_within_loss"),
+        (jam(1), Sabotage::HoldNotes, "notes_end"),
+        (forger(1), Sabotage::BelieveForgeries, "forgeries_kept_out"),
+        (jam(1), Sabotage::TalkWithoutEnd, "bounded_queues"),
+        (jam(1), Sabotage::IgnoreTimers, "progress"),
+    ];
+    for ((plan, seed), bug, checker) in &cases {
+        assert_eq!(world::run(plan.clone(), *seed, None).verdict, OK, "{} without a bug", plan.scenario);
+        assert_eq!(caught_by(plan, *seed, 0, *bug), *checker, "{bug:?} in {}", plan.scenario);
+    }
+    // Beside these, a misread offset is caught by `beat_phase`, see below.
+    let proven: Vec<&str> = cases.iter().map(|(.., checker)| *checker).chain(["beat_phase"]).collect();
+    for checker in crate::checker::all(&Bounds::default()) {
+        assert!(proven.contains(&checker.name()), "nothing shows that {} can fail", checker.name());
+    }
 }
 
 #[test]
 fn an_offset_misread_by_the_session_is_caught_by_the_beat() {
     // The host with the greater peer id steers towards the other; which one that is depends on the keys.
-    let verdicts = [0, 1].map(|host| sabotaged("first-jam", host, Sabotage::MisreadOffset(5_000_000)));
+    let plan = find("first-jam").unwrap().draw(1);
+    let verdicts = [0, 1].map(|host| caught_by(&plan, 1, host, Sabotage::MisreadOffset(5_000_000)));
     assert!(verdicts.contains(&"beat_phase"), "{verdicts:?}");
+    assert!(verdicts.iter().all(|verdict| ["beat_phase", OK].contains(verdict)), "{verdicts:?}");
+}
+
+/// What was wrong: the bound took exchanges for independent whose waits in the queues resembled each other, and a row of
+/// such waits for a changed clock rate. Seed 1090 had a quarter of all estimates outside their bound, seed 68 six in a
+/// hundred, and seeds 7 and 50 a beat more than 3 ms apart.
+#[test]
+fn clock_bound_on_lossy_line_with_seeds_7_50_68_and_1090() {
+    for seed in [7, 50, 68, 1090] {
+        let report = play("lossy-line", seed);
+        assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
+    }
+}
+
+/// What was wrong: whoever was far ahead was believed, so one member that lied about its clock took the whole band along,
+/// each at another moment: 70 ms apart.
+#[test]
+fn a_false_clock_moves_nobody_on_hostile_clock_with_seeds_7_and_8() {
+    for seed in [7, 8] {
+        let report = play("hostile-clock", seed);
+        assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
+    }
 }
 
 #[test]
-fn a_lost_hello_is_caught_as_an_absent_member() {
-    assert_eq!(sabotaged("first-jam", 0, Sabotage::DropHellos), "everybody_here");
-}
-
-#[test]
-fn sound_played_twice_is_caught() {
-    assert_eq!(sabotaged("first-jam", 0, Sabotage::DoubleFrames), "played_once");
-}
-
-#[test]
-fn skipped_sequence_checks_are_caught_on_a_path_that_doubles_packets() {
-    assert_eq!(sabotaged("lossy-line", 0, Sabotage::SkipSequenceCheck), "played_once");
+fn forgeries_are_sent_and_kept_out() {
+    for seed in 1..=3 {
+        let report = play("hostile-forgery", seed);
+        assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
+        assert!(
+            report.figures["forged_frames"] >= 3.0,
+            "each of three members gets one: {:?}",
+            report.figures
+        );
+    }
 }
 
 #[test]

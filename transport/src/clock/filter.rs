@@ -2,8 +2,8 @@
 //!
 //! The state is offset and drift; drift wanders a little. How noisy the exchanges are nobody tells us, so the filter
 //! measures it from its own surprises (innovations), and it measures two more things that would make a plain filter's
-//! confidence a lie: surprises that resemble the one before (queues drain slowly), and surprises that keep one sign
-//! (the clock's rate changed). Sources: Kalman 1960; Mehra 1970 for the noise; Mills, RFC 5905, for the minimum filter.
+//! confidence a lie: waits that resemble the one before (an exchange then tells less that is new than its noise says),
+//! and surprises that keep one sign (the clock's rate changed). Sources: Kalman 1960; Mehra 1970 for the noise; Mills, RFC 5905, for the minimum filter.
 
 /// 1-sigma prior on the drift between two quartz clocks, as a ratio. Data sheets say 20 to 50 ppm.
 const DRIFT_PRIOR: f64 = 50e-6;
@@ -26,6 +26,13 @@ const MAX_BIAS: f64 = 1.2;
 /// What that mean reaches by chance, at 2.3 sigmas.
 const BIAS_BY_CHANCE: f64 = 0.6;
 const BIAS_GAIN: f64 = 0.125;
+/// Exchanges over which it is measured how much a wait resembles the one before it.
+const LIKENESS_MEMORY: f64 = 64.0;
+/// What it is taken for before it is measured, and how many measured pairs that counts for: the opening burst asks every
+/// 20 ms, and queues of the internet remember themselves about as long.
+const LIKENESS_PRIOR: f64 = 0.4;
+const LIKENESS_PRIOR_WEIGHT: f64 = 8.0;
+const MAX_LIKENESS: f64 = 0.9;
 /// Drift uncertainty added when the rate has evidently changed: as if nothing were known of it.
 const RATE_CHANGE: f64 = DRIFT_PRIOR;
 
@@ -48,9 +55,8 @@ pub(super) struct Filter {
     used: f64,
     noise_var: f64,
     short_noise_var: f64,
-    last_surprise: f64,
-    correlation: f64,
     bias: f64,
+    likeness: Likeness,
     /// Mean delay of the exchanges used.
     mean_delay_ns: f64,
 }
@@ -75,9 +81,8 @@ impl Filter {
             used: 0.0,
             noise_var: 0.0,
             short_noise_var: 0.0,
-            last_surprise: 0.0,
-            correlation: 0.0,
             bias: 0.0,
+            likeness: Likeness::default(),
             mean_delay_ns: 0.0,
         }
     }
@@ -115,15 +120,12 @@ impl Filter {
         Some((state.offset_ns + state.drift * (at_s - state.at_s), state.drift))
     }
 
-    /// Standard error of the offset at a time, with what the surprises say about the model. `None` before there is
-    /// enough to know it by.
+    /// Standard error of the offset at a time. `None` before there is enough to know it by.
     pub(super) fn sigma_ns(&self, at_s: f64) -> Option<f64> {
         let state = self.state.filter(|_| self.used >= 3.0)?.at(at_s);
-        // The variance of a mean of correlated values, first-order autoregressive; small correlations are chance.
-        let rho = (self.correlation - 0.2).clamp(0.0, 0.9);
         // Few exchanges: the noise itself is uncertain (Student's t, roughly).
         let few = 1.0 + 3.0 / self.used;
-        Some(state.p[0].sqrt() * ((1.0 + rho) / (1.0 - rho)).sqrt() * few)
+        Some(state.p[0].sqrt() * few)
     }
 
     /// How far the latest exchanges lie to one side of the estimate, beyond what chance does: a change of rate that
@@ -141,6 +143,7 @@ impl Filter {
         self.used += 1.0;
         let memory = 1.0 / self.used.min(NOISE_MEMORY);
         self.mean_delay_ns += (sample.delay_ns - self.mean_delay_ns) * memory;
+        self.likeness.handle(sample.delay_ns - self.mean_delay_ns);
         let Some(state) = self.state else {
             // The truth lies within half the delay either way, evenly for all we know.
             self.noise_var = (sample.delay_ns / 2.0).powi(2) / 3.0 + 1.0;
@@ -154,12 +157,14 @@ impl Filter {
         let surprise_var = state.p[0] + noise;
         let surprise = (sample.offset_ns - state.offset_ns) / surprise_var.sqrt();
         self.learn(surprise, surprise_var, noise);
-        let alarm = (self.bias.abs() > MAX_BIAS).then(|| self.bias.powi(2) * noise);
+        let alarm = (self.bias.abs() > MAX_BIAS * self.likeness.repetition().sqrt())
+            .then(|| self.bias.powi(2) * noise);
         if let Some(variance) = alarm {
             state.loosen(variance);
             self.bias = 0.0;
         }
-        let innovation_var = state.p[0] + noise;
+        // An exchange that half repeats the one before counts for less than one, and the filter's confidence with it.
+        let innovation_var = state.p[0] + noise * self.likeness.repetition();
         let innovation = surprise.clamp(-MAX_SURPRISE, MAX_SURPRISE) * surprise_var.sqrt();
         let gain = [state.p[0] / innovation_var, state.p[1] / innovation_var];
         state.offset_ns += gain[0] * innovation;
@@ -175,7 +180,7 @@ impl Filter {
         if self.short_noise_var > 2.0 * self.noise_var { self.short_noise_var } else { self.noise_var }
     }
 
-    /// What a surprise (in sigmas) says about noise, correlation and bias.
+    /// What a surprise (in sigmas) says about noise and bias.
     fn learn(&mut self, surprise: f64, surprise_var: f64, noise: f64) {
         let seen_var = surprise.clamp(-2.0 * MAX_SURPRISE, 2.0 * MAX_SURPRISE).powi(2) * noise;
         let weight = (HASTE / (self.used + HASTE)).max(1.0 / NOISE_MEMORY);
@@ -183,9 +188,42 @@ impl Filter {
         let weight = (HASTE / (self.used + HASTE)).max(1.0 / SHORT_NOISE_MEMORY);
         self.short_noise_var += (seen_var.min(surprise_var * 9.0) - self.short_noise_var) * weight;
         let bounded = surprise.clamp(-MAX_SURPRISE, MAX_SURPRISE);
-        self.correlation += (bounded * self.last_surprise - self.correlation) / self.used.min(128.0);
-        self.last_surprise = bounded;
         self.bias += (bounded - self.bias) * BIAS_GAIN;
+    }
+}
+
+/// How much the wait of an exchange resembles that of the one before.
+///
+/// It is measured on round trips, because the filter follows shifts of the offset and so hides from itself that its
+/// surprises are alike. Queues there and back shift offset and round trip by the same amounts, so both repeat alike.
+#[derive(Debug, Default)]
+struct Likeness {
+    before_ns: Option<f64>,
+    pairs: f64,
+    covariance: f64,
+    variance: f64,
+}
+
+impl Likeness {
+    /// Takes a round trip less the mean of all, ns.
+    fn handle(&mut self, above_ns: f64) {
+        if let Some(before_ns) = self.before_ns.replace(above_ns) {
+            self.pairs += 1.0;
+            let weight = 1.0 / self.pairs.min(LIKENESS_MEMORY);
+            self.covariance += (above_ns * before_ns - self.covariance) * weight;
+            self.variance += (above_ns * above_ns - self.variance) * weight;
+        }
+    }
+
+    /// By how much to multiply the variance of one exchange so that a mean of many has the right one: the ratio for
+    /// first-order autoregressive values, at least 1.
+    fn repetition(&self) -> f64 {
+        let measured = if self.variance > 0.0 { self.covariance / self.variance } else { 0.0 };
+        let pairs = self.pairs.min(LIKENESS_MEMORY);
+        let alike =
+            (measured * pairs + LIKENESS_PRIOR * LIKENESS_PRIOR_WEIGHT) / (pairs + LIKENESS_PRIOR_WEIGHT);
+        let alike = alike.clamp(0.0, MAX_LIKENESS);
+        (1.0 + alike) / (1.0 - alike)
     }
 }
 

@@ -16,7 +16,7 @@
 //! - [`Estimate::error_ns`] is far tighter and assumes that the *quickest* way there and back take equally long; an
 //!   asymmetry of the bare path shifts the offset by half its size, and no exchange of packets can show that. Queues
 //!   in one direction only do show, as unequal spread of the two directions, and widen this bound; so do queues that
-//!   drain slowly. It is three standard errors plus a fixed share for unequal wake-ups.
+//!   drain slowly. It is 3.75 standard errors plus a fixed share for unequal wake-ups.
 //!
 //! A step of either clock (suspend, a restarted peer) breaks causality for the old estimate; two such exchanges in a
 //! row, or a changed incarnation, begin a new estimate. Limits: a step smaller than half the round trip is learnt as
@@ -39,10 +39,11 @@ use message::{Message, Reply, Request};
 const BURST: u32 = 45;
 const BURST_INTERVAL: Duration = Duration::from_millis(20);
 /// Between the burst and a good estimate: drift takes longer to learn than offset, so for `SETTLE` in any case, and on
-/// a path that jitters for at most `CATCH_UP`. Even this is 3 kB a second.
+/// a path that jitters for at most `CATCH_UP`. Even this is 3 kB a second, and asking faster would mostly repeat the
+/// answers, because queues remember themselves for about 20 ms.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_secs(4);
-const CATCH_UP: Duration = Duration::from_secs(120);
+const CATCH_UP: Duration = Duration::from_secs(300);
 /// Four exchanges a second from then on.
 const STEADY_INTERVAL: Duration = Duration::from_millis(250);
 /// An error at which beat phase and latency figures are good enough not to hurry.
@@ -53,8 +54,9 @@ const MAX_PENDING: usize = 64;
 const MAX_REPLIES: usize = 8;
 /// Filters over every, the quickest of 4 and the quickest of 16 exchanges.
 const GROUPS: [usize; 3] = [1, 4, 16];
-/// Standard errors in the bound: 99.7 % of a normal distribution.
-const SIGMAS: f64 = 3.0;
+/// Standard errors in the bound. The error of an average wanders slowly, so three, though true 99.7 % of all time, leave
+/// the truth outside for many seconds of one run in thirty.
+const SIGMAS: f64 = 3.75;
 /// What reading a clock in user space may be off, and the share of a short round trip that waking up may take on one
 /// side only, capped.
 const READ_ERROR_NS: f64 = 10_000.0;

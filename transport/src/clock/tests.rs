@@ -51,8 +51,9 @@ struct Link {
     offset_ns: f64,
     drift_ppm: f64,
     drift_since_ns: f64,
-    /// A queue each way that fills and drains over seconds: its mean wait in ms, and its state.
+    /// A queue each way that fills and drains slowly: its mean wait in ms, how long it remembers, and its state.
     slow_ms: f64,
+    memory_s: f64,
     slow: [(f64, f64); 2],
     random: Random,
     now_ns: f64,
@@ -93,6 +94,7 @@ impl Link {
             drift_ppm: 0.0,
             drift_since_ns: 0.0,
             slow_ms: 0.0,
+            memory_s: 2.0,
             slow: [(0.0, 0.0); 2],
             random: Random(seed),
             now_ns: 0.0,
@@ -170,10 +172,10 @@ impl Link {
         }
     }
 
-    /// What the slow queue adds: the size of a normal variable whose memory is 2 s.
+    /// What the slow queue adds: the size of a normal variable with this memory.
     fn wait(&mut self, to_bob: bool) -> f64 {
         let (level, since_ns) = &mut self.slow[usize::from(to_bob)];
-        let kept = (-(self.now_ns - *since_ns) / 2e9).exp();
+        let kept = (-(self.now_ns - *since_ns) / (self.memory_s * 1e9)).exp();
         *level = *level * kept + self.random.normal() * (1.0 - kept * kept).sqrt();
         *since_ns = self.now_ns;
         level.abs() * self.slow_ms * MS
@@ -286,6 +288,21 @@ fn queues_that_drain_slowly_do_not_make_the_bound_lie() {
     });
     // The first seconds cannot know that a queue is slow.
     wifi.assert(0.95, 3_000.0);
+}
+
+/// Found by the simulator on `lossy-line`, seeds 68 and 1090: queues that remember themselves for as long as the opening
+/// burst waits between two questions.
+#[test]
+fn waits_that_resemble_each_other_leave_the_truth_inside_the_bound_of_every_run() {
+    let outside = |seed| {
+        let mut link = Link::symmetric(Delay::Normal(20.0, 0.1), seed);
+        link.drift_ppm = 40.0;
+        link.slow_ms = 8.0;
+        link.memory_s = 0.02;
+        1.0 - share(&link.run(60.0), Judged::is_true)
+    };
+    let lying: Vec<u64> = (0..150).filter(|seed| outside(*seed) > 0.01).collect();
+    assert!(lying.len() <= 1, "more than 1 % outside with the seeds {lying:?}");
 }
 
 #[test]

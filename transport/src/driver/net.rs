@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use quinn::congestion::ControllerFactory;
 use quinn::{AsyncUdpSocket, Runtime};
 use rand::RngCore as _;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -42,6 +43,11 @@ pub trait Net: Debug + Send + Sync + 'static {
 
     /// Seeds QUIC's connection identifiers in a world that must repeat itself; `None` in the real one.
     fn endpoint_seed(&self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// What decides how much may be in flight; `None`: our own controller. For measuring ours against others.
+    fn congestion(&self) -> Option<Arc<dyn ControllerFactory + Send + Sync>> {
         None
     }
 

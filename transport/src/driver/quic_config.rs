@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use libp2p::identity::Keypair;
+use quinn::congestion::ControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -39,6 +40,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const MAX_WAITING_HANDSHAKES: usize = 256;
 const MAX_WAITING_BYTES: u64 = 2 * 1024 * 1024;
 
+type Congestion = Arc<dyn ControllerFactory + Send + Sync>;
+
 /// Everything the transport needs to make endpoints and connections.
 #[derive(Clone, Debug)]
 pub(crate) struct QuicConfig {
@@ -53,9 +56,15 @@ pub(crate) struct QuicConfig {
 pub struct KeyError(String);
 
 impl QuicConfig {
-    /// `seed` makes connection identifiers repeatable; `None` outside a simulation.
-    pub(crate) fn new(keypair: &Keypair, seed: Option<[u8; 32]>) -> Result<Self, KeyError> {
-        let transport = Arc::new(transport_config());
+    /// `seed` makes connection identifiers repeatable; `None` outside a simulation. `congestion` takes the place of our own
+    /// controller.
+    pub(crate) fn new(
+        keypair: &Keypair,
+        seed: Option<[u8; 32]>,
+        congestion: Option<Congestion>,
+    ) -> Result<Self, KeyError> {
+        let congestion = congestion.unwrap_or_else(|| Arc::new(DelayControllerFactory));
+        let transport = Arc::new(transport_config(congestion));
         let tls = libp2p_tls::make_client_config(keypair, None).map_err(|e| KeyError(e.to_string()))?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| KeyError(e.to_string()))?;
         let mut client = ClientConfig::new(Arc::new(crypto));
@@ -77,7 +86,7 @@ impl QuicConfig {
     }
 }
 
-fn transport_config() -> TransportConfig {
+fn transport_config(congestion: Congestion) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_uni_streams(0u32.into())
@@ -89,7 +98,7 @@ fn transport_config() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32))))
         .initial_rtt(INITIAL_RTT)
-        .congestion_controller_factory(Arc::new(DelayControllerFactory))
+        .congestion_controller_factory(congestion)
         .enable_segmentation_offload(true)
         .allow_spin(false);
     config

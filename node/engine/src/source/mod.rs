@@ -32,7 +32,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use thiserror::Error;
 
 use crate::message::HostTime;
-use crate::stats::SourceStats;
+use crate::stats::{PlayoutPoint, SourceStats};
 pub(crate) use stream::{Callback, SourceStream, StreamEvent};
 
 /// Largest block [`SourceWriter::push`] takes, in frames.
@@ -108,9 +108,21 @@ pub struct SourceWriter {
     samples: Producer<f32>,
     channels: usize,
     stats: Arc<SourceStats>,
+    tag: u64,
 }
 
 impl SourceWriter {
+    /// Gives it a name by which a recorder knows it; 0 until then.
+    pub fn set_tag(&mut self, tag: u64) {
+        self.tag = tag;
+    }
+
+    /// The name it was given.
+    #[must_use]
+    pub fn tag(&self) -> u64 {
+        self.tag
+    }
+
     /// Hands over a block: interleaved `samples` whose first frame has `timestamp_frames` (the extended RTP
     /// timestamp), and when its packet came in. Any order is fine. Never blocks.
     ///
@@ -162,12 +174,63 @@ pub(crate) struct BlockQueue {
     pub(crate) samples: Consumer<f32>,
 }
 
+/// The other end of a source's queue, emptied by hand instead of by an engine: what was pushed can be looked at and held
+/// back.
+pub struct BlockReader {
+    queue: BlockQueue,
+    block: Vec<f32>,
+    channels: usize,
+    stats: Arc<SourceStats>,
+}
+
+impl std::fmt::Debug for BlockReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockReader").field("channels", &self.channels).finish_non_exhaustive()
+    }
+}
+
+impl BlockReader {
+    /// The next block, oldest first: its timestamp in frames, the arrival of its packet, its interleaved samples.
+    pub fn next_block(&mut self) -> Option<(i64, HostTime, &[f32])> {
+        let header = self.queue.headers.pop().ok()?;
+        let block = self.block.get_mut(..header.frames * self.channels)?;
+        self.queue.samples.pop_entire_slice(block).ok()?;
+        Some((header.timestamp_frames, header.arrival, block))
+    }
+
+    /// Shows at the writer's end what an engine would: the average wait in frames, and what is playing.
+    pub fn show(&self, delay_frames: f32, playout: Option<PlayoutPoint>) {
+        self.stats.delay_frames.store(delay_frames.to_bits(), std::sync::atomic::Ordering::Relaxed);
+        let PlayoutPoint { timestamp_frames, host_time } =
+            playout.unwrap_or(PlayoutPoint { timestamp_frames: 0, host_time: HostTime::default() });
+        self.stats.set_playout(timestamp_frames, host_time);
+    }
+}
+
+/// Makes a source's queue without an engine behind it. Allocates.
+///
+/// # Errors
+/// [`SourceError`] when the configuration is out of range.
+pub fn block_queue(config: SourceConfig) -> Result<(SourceWriter, BlockReader), SourceError> {
+    let (writer, queue) = queue(&config)?;
+    let block = vec![0.0; MAX_BLOCK_FRAMES * config.channels];
+    let stats = Arc::clone(&writer.stats);
+    Ok((writer, BlockReader { queue, block, channels: config.channels, stats }))
+}
+
 /// Makes the two ends of a source for an engine at `engine_rate_hz`. Allocates.
 pub(crate) fn source(
     config: SourceConfig,
     engine_rate_hz: u32,
     max_period_frames: usize,
 ) -> Result<(SourceWriter, Source), SourceError> {
+    let (writer, queue) = queue(&config)?;
+    let stats = Arc::clone(&writer.stats);
+    let stream = SourceStream::new(config, engine_rate_hz, max_period_frames, queue, stats);
+    Ok((writer, Source(Box::new(stream))))
+}
+
+fn queue(config: &SourceConfig) -> Result<(SourceWriter, BlockQueue), SourceError> {
     if !(8_000..=192_000).contains(&config.rate_hz) {
         return Err(SourceError::Rate(config.rate_hz));
     }
@@ -185,9 +248,8 @@ pub(crate) fn source(
         headers: header_producer,
         samples: sample_producer,
         channels: config.channels,
-        stats: Arc::clone(&stats),
+        stats,
+        tag: 0,
     };
-    let queue = BlockQueue { headers, samples };
-    let stream = SourceStream::new(config, engine_rate_hz, max_period_frames, queue, stats);
-    Ok((writer, Source(Box::new(stream))))
+    Ok((writer, BlockQueue { headers, samples }))
 }

@@ -11,8 +11,9 @@ use super::playout::{Aim, Move, Playout};
 use super::{BlockHeader, BlockQueue, MAX_BLOCK_FRAMES, SourceConfig};
 use crate::frame_clock::FrameClock;
 use crate::gain::Ramp;
-use crate::message::HostTime;
+use crate::message::{HostTime, SourceId};
 use crate::stats::SourceStats;
+use crate::trace::{SourceTrace, hash, hash_on};
 
 const FADE_IN_SECONDS: f64 = 0.02;
 const STOPPED_AFTER_SECONDS: f64 = 0.25;
@@ -68,6 +69,7 @@ pub(crate) struct SourceStream {
     /// A timestamp far from the playhead, and the callback that saw it.
     stray: Option<(i64, u64)>,
     callbacks: u64,
+    decided: Decided,
     idle_frames: usize,
     late: Vec<(i64, usize)>,
     stretched: f64,
@@ -88,6 +90,15 @@ enum State {
     /// The playhead is set, but no frame of it has been heard.
     Anchored,
     Playing,
+}
+
+/// What became of the latest callback.
+#[derive(Clone, Copy, Debug, Default)]
+struct Decided {
+    blocks: u32,
+    /// Timestamp and fraction of the first frame put out, unless stopped.
+    playhead: Option<(i64, f64)>,
+    concealed_frames: u32,
 }
 
 /// How the frames of one callback are read.
@@ -142,6 +153,7 @@ impl SourceStream {
             put_out: 0.0,
             stray: None,
             callbacks: 0,
+            decided: Decided::default(),
             idle_frames: 0,
             late: Vec::with_capacity(LATE_BLOCKS),
             stretched: 0.0,
@@ -166,6 +178,26 @@ impl SourceStream {
         (left, if self.config.channels > 1 { channel(1) } else { left })
     }
 
+    /// What it took and decided in the latest callback.
+    pub(crate) fn trace(&self, source: SourceId, frames: usize) -> SourceTrace {
+        let (left, right) = self.output(frames);
+        let mut samples = hash(left);
+        if self.config.channels > 1 {
+            samples = hash_on(samples, right);
+        }
+        SourceTrace {
+            source,
+            blocks: self.decided.blocks,
+            timestamp_frames: self.decided.playhead.map(|(whole, _)| whole),
+            fraction: self.decided.playhead.map_or(0.0, |(_, fraction)| fraction),
+            concealed_frames: self.decided.concealed_frames,
+            offset_frames: self.playout.offset(),
+            delay_frames: self.playout.mean_margin(),
+            drift_ppm: self.correction.unwrap_or(0.0) * 1e6,
+            hash: samples,
+        }
+    }
+
     /// The sender's rate as somebody else measured it, in Hz of our own card.
     pub(crate) fn set_measured_rate(&mut self, rate_hz: f64) {
         let drift = rate_hz / f64::from(self.config.rate_hz) - 1.0;
@@ -177,6 +209,7 @@ impl SourceStream {
     /// Renders the next frames; see [`output`](Self::output).
     pub(crate) fn process(&mut self, callback: &mut Callback<'_>) -> Option<StreamEvent> {
         self.callbacks += 1;
+        self.decided = Decided::default();
         let mut event = self.drain(callback);
         self.follow_drift();
 
@@ -205,6 +238,8 @@ impl SourceStream {
                 channel.iter_mut().take(callback.frames).for_each(|s| *s = 0.0);
             }
         } else {
+            self.decided.playhead =
+                Some((self.origin.saturating_add(playhead.floor() as i64), playhead - playhead.floor()));
             let heard = self.render(playhead, self.rate() + nudge / callback.frames as f64, callback);
             if heard && self.state == State::Anchored {
                 self.state = State::Playing;
@@ -238,6 +273,7 @@ impl SourceStream {
             if self.queue.samples.pop_entire_slice(block).is_err() {
                 break;
             }
+            self.decided.blocks += 1;
             if self.state == State::Stopped && anchor.is_none() {
                 self.start_over(header.timestamp_frames);
                 anchor = Some(f64::NEG_INFINITY);
@@ -505,6 +541,7 @@ impl SourceStream {
             self.seam_at = SEAM_FRAMES;
         }
         SourceStats::count(&self.stats.concealed_frames, range.len());
+        self.decided.concealed_frames += range.len() as u32;
         for (channel, concealer) in self.out.iter_mut().zip(&mut self.concealers) {
             if let Some(out) = channel.get_mut(range.clone()) {
                 concealer.predict(out);

@@ -50,7 +50,8 @@ pub(crate) fn host_time(callback: u64) -> HostTime {
 }
 
 pub(crate) fn stage() -> (Engine, Band) {
-    let config = Config { input_channels: 2, max_sources: 12, ..Config::new(RATE_HZ as u32, PERIOD) };
+    let config =
+        Config { input_channels: 2, max_sources: 12, trace: true, ..Config::new(RATE_HZ as u32, PERIOD) };
     let (engine, mut handle) = engine(config).unwrap();
     let mut senders = Vec::new();
     let parts = [

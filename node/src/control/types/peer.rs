@@ -60,6 +60,10 @@ pub struct Peer {
     pub gain_db: f32,
     /// Where it is in my own mix, on top of the shared one: -1 is left, 1 is right.
     pub pan: f32,
+    /// Whether it sends no sound on purpose.
+    pub muted_themselves: bool,
+    /// Whether it says that my sound arrives; `null` while it has not said.
+    pub hears_me: Option<bool>,
 }
 
 /// One stretch of the time from mouth to ear.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::types::{Diagnosis, Master, Me};
+use crate::control::types::{Diagnosis, Master, Me, UndoState};
 
 /// This node: who it is, what it plays on, the beat and the project.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -37,6 +37,8 @@ pub struct Status {
     pub diagnosis: Diagnosis,
     /// What the player should know now, one sentence each that says what to do; empty when all is well.
     pub warnings: Vec<String>,
+    /// What undo and redo would do.
+    pub undo: UndoState,
 }
 
 /// A session: the nodes that play together.

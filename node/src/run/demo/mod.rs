@@ -144,6 +144,7 @@ impl Band {
             link: false,
             midi: false,
             wrap: Some(wrap),
+            trace: None,
         };
         let node = Node::start(settings).await.map_err(|error| failed(&error))?;
         let performing = tokio::spawn(performer::perform(seat.part, instruments, node.beat_clock()));

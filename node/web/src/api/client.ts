@@ -25,16 +25,6 @@ export async function request<T>(method: string, path: string, body?: unknown): 
 
 export const get = <T>(path: string): Promise<T> => request<T>("GET", path);
 
-/** A GET whose route an older node does not have: `null` then. */
-export async function getIfThere<T>(path: string): Promise<T | null> {
-  try {
-    return await get<T>(path);
-  } catch (error) {
-    if (error instanceof Refused && error.status === 404) return null;
-    throw error;
-  }
-}
-
 /** Saves what is at `path` as a file. */
 export async function download(path: string, fileName: string): Promise<void> {
   const blob = await (await send("GET", path)).blob();

@@ -1,6 +1,161 @@
 // Made by `npm run types` from openapi.json. Do not edit.
 
 export interface paths {
+    "/api/v1/audio": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The sound card that is open. */
+        get: operations["get_audio"];
+        /** Changes to another device, rate or period while everybody plays. If it cannot be opened, the old one goes on. */
+        put: operations["put_audio"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audio/test-tone": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Plays a test tone in this player's ears only. */
+        post: operations["post_test_tone"];
+        /** Ends the test tone. */
+        delete: operations["delete_test_tone"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Audio and MIDI devices of this machine; looking may take some seconds. */
+        get: operations["get_devices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/diagnosis": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why it glitches, in one sentence, and what to do. */
+        get: operations["get_diagnosis"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/graph": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is connected to whom, by which path, as each member reports it. */
+        get: operations["get_graph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The last minutes in figures, one a second. */
+        get: operations["get_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Joins or leaves the LAN's Ableton Link session. */
+        put: operations["put_link"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/master": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Sets the gain of all that I hear. */
+        put: operations["put_master"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Mutes me, sets my input gain, lets me hear myself. */
+        put: operations["put_me"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/metrics": {
         parameters: {
             query?: never;
@@ -10,6 +165,23 @@ export interface paths {
         };
         /** Figures for Prometheus. */
         get: operations["get_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the player was told lately, at most 50, oldest first. */
+        get: operations["get_notifications"];
         put?: never;
         post?: never;
         delete?: never;
@@ -104,6 +276,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/redo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the edit again that was undone last. As `POST /undo`, with `nothing_to_redo`. */
+        post: operations["post_redo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who this player is, and whether they were asked yet. */
+        get: operations["get_setup"];
+        /** Answers the first questions: kept on this machine, shown to everybody. */
+        put: operations["put_setup"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/status": {
         parameters: {
             query?: never;
@@ -113,6 +320,23 @@ export interface paths {
         };
         /** This node: audio, Link, session and project. */
         get: operations["get_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/support-bundle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everything that somebody who helps needs to see, without secrets. */
+        get: operations["get_support_bundle"];
         put?: never;
         post?: never;
         delete?: never;
@@ -132,6 +356,45 @@ export interface paths {
         get: operations["get_playback"];
         /** Starts, stops, locates, changes tempo or time signature, for everybody. */
         put: operations["put_playback"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes this node's latest edit of the project back.
+         * @description Parts that somebody else has changed since stay as they are (`kept`). If nothing is left to take back the answer is 409:
+         *     `nothing_to_undo` where there is no edit, `changed_since` where all of it was changed by others; undoing once more then takes
+         *     the edit before it.
+         */
+        post: operations["post_undo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the token of this request may do. */
+        get: operations["get_whoami"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -182,6 +445,17 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A call of this interface that should help. */
+        Action: {
+            /** @description The JSON body; `null`: none. */
+            body?: unknown;
+            /** @description What a button that does it says. */
+            label: string;
+            /** @description The method, such as `PUT`. */
+            method: string;
+            /** @description The path below `/api/v1`, such as `/audio`. */
+            path: string;
+        };
         /** @description The sound card and its stream. */
         Audio: {
             /**
@@ -218,6 +492,72 @@ export interface components {
              * @description Callbacks the device missed since it was opened.
              */
             xruns: number;
+        };
+        /** @description Another device or format, taken up while everybody plays; what is absent stays. */
+        AudioChange: {
+            /** @description `auto`, `null`, `jack`, `file:IN.wav[,OUT.wav]` or an `id` of `GET /devices`. A recording must go to a new file. */
+            device?: string | null;
+            /**
+             * Format: int32
+             * @description Frames a callback.
+             */
+            period_frames?: number | null;
+            /**
+             * Format: int32
+             * @description Frames a second.
+             */
+            rate_hz?: number | null;
+        };
+        /** @description One device that `PUT /audio` takes. */
+        AudioDevice: {
+            /** @description `jack`, `alsa` or `null`. */
+            host: string;
+            /** @description What to give as `device` to `PUT /audio`, or as `--audio`. */
+            id: string;
+            /**
+             * Format: int32
+             * @description The most input channels; `null`: not known.
+             */
+            inputs?: number | null;
+            /** @description Whether `auto` would take it. */
+            is_default: boolean;
+            /** @description The device in words. */
+            name: string;
+            /**
+             * Format: int32
+             * @description The most output channels; `null`: not known.
+             */
+            outputs?: number | null;
+            /** @description Usual rates it can run at, in frames a second. */
+            rates_hz: number[];
+        };
+        /**
+         * @description How the sound card is doing.
+         * @enum {string}
+         */
+        AudioRunning: "running" | "opening" | "lost";
+        /** @description The sound card that was asked for and the one that is open. */
+        AudioState: {
+            /** @description What was asked for: `auto`, `null`, `jack`, `file:IN.wav[,OUT.wav]` or a device's name. */
+            choice: string;
+            /** @description What the player might want to know: a wish the device could not meet, why it is gone. */
+            detail?: string | null;
+            /** @description Name of the device or JACK client that is open. */
+            device: string;
+            /** @description `alsa`, `jack`, `null` or `file`. */
+            host: string;
+            /**
+             * Format: int32
+             * @description Frames a callback.
+             */
+            period_frames: number;
+            /**
+             * Format: int32
+             * @description Frames a second.
+             */
+            rate_hz: number;
+            /** @description How it is doing. */
+            state: components["schemas"]["AudioRunning"];
         };
         /** @description One changed address. */
         Change: {
@@ -258,6 +598,28 @@ export interface components {
             id?: unknown;
             /** @enum {string} */
             type: "playback";
+        } | {
+            /** @description A parameter such as `/mixer/strip/ID/gain_db`; without a value also a track `/tracks/ID`, or `/chat`. */
+            address: string;
+            /** @enum {string} */
+            type: "touch";
+            /** @description Where it stands; `null`: I only touch it. */
+            value?: unknown;
+        } | {
+            /** @description As in `touch`. */
+            address: string;
+            /** @enum {string} */
+            type: "touch_end";
+        } | {
+            /** @description Comes back in the answer. */
+            id?: unknown;
+            /** @enum {string} */
+            type: "undo";
+        } | {
+            /** @description Comes back in the answer. */
+            id?: unknown;
+            /** @enum {string} */
+            type: "redo";
         };
         /** @description One edit of the project. */
         Command: {
@@ -292,6 +654,48 @@ export interface components {
             /** @description The address of what was set, added, moved or deleted. */
             address: string;
         };
+        /** @description Whose fault it is, and which player's. */
+        Culprit: {
+            /** @description What kind. */
+            kind: components["schemas"]["CulpritKind"];
+            /** @description Which other player, where it is about one. */
+            peer_id?: string | null;
+        };
+        /**
+         * @description Whose fault it is.
+         * @enum {string}
+         */
+        CulpritKind: "none" | "device" | "cpu" | "peer" | "network" | "clock";
+        /** @description Figures of this node's own device. */
+        DeviceHistory: {
+            /** @description The longest callback of this second over the time it had: above 1 it came too late. */
+            callback_load: (number | null)[];
+            /** @description Sound of all others that was made up in this second, because packets were missing. */
+            concealed_ms: (number | null)[];
+            /** @description Callbacks the device missed in this second. */
+            xruns: (number | null)[];
+        };
+        /** @description Audio and MIDI devices of this machine. */
+        Devices: {
+            /** @description What `PUT /audio` can be told, best first; `null` is always there. */
+            audio: components["schemas"]["AudioDevice"][];
+            /** @description Names of MIDI inputs. */
+            midi_inputs: string[];
+            /** @description Names of MIDI outputs. */
+            midi_outputs: string[];
+            /** @description What could not be looked at, and why. */
+            notes: string[];
+        };
+        /** @description Why it glitches, in one sentence, and what to do. */
+        Diagnosis: {
+            action?: components["schemas"]["Action"] | null;
+            /** @description Whose fault it is. */
+            culprit: components["schemas"]["Culprit"];
+            /** @description One sentence that names the culprit. */
+            sentence: string;
+            /** @description How bad it is. */
+            severity: components["schemas"]["Severity"];
+        };
         /** @description The state of the shared project. */
         Doc: {
             /**
@@ -303,6 +707,76 @@ export interface components {
             heads_hash: string;
             /** @description Whether everything known is on this node's disk. */
             saved: boolean;
+        };
+        /** @description The session as its members report it. */
+        Graph: {
+            /** @description What each end says about its connections: two edges, one each way, where both ends are heard. */
+            edges: components["schemas"]["GraphEdge"][];
+            /** @description This node and all members that are known of, this node first. */
+            nodes: components["schemas"]["GraphNode"][];
+        };
+        /** @description A connection as the member at `to` reports it. */
+        GraphEdge: {
+            /** @description Whether sound of `from` arrives at `to`; `null` while it is too early to say. */
+            audio_arrives?: boolean | null;
+            /** @description Whose sound it carries. */
+            from: string;
+            /**
+             * Format: double
+             * @description Mouth of `from` to ear of `to`; `null` until measured.
+             */
+            one_way_ms?: number | null;
+            path?: components["schemas"]["Path"] | null;
+            /**
+             * Format: double
+             * @description Round trip of the network.
+             */
+            rtt_ms?: number | null;
+            /** @description Who hears it, and reports this. */
+            to: string;
+        };
+        /** @description One member in the graph. */
+        GraphNode: {
+            /** @description Whether it is this node. */
+            me: boolean;
+            /** @description The name it gave itself, empty if only others know it: a stranger's text, escape it wherever it is shown. */
+            name: string;
+            /** @description Its identity in libp2p's text form. */
+            peer_id: string;
+        };
+        /** @description The last minutes, one figure a second. All lists of one answer have the same length, oldest first. */
+        History: {
+            /** @description This node's own device. */
+            device: components["schemas"]["DeviceHistory"];
+            /**
+             * Format: int64
+             * @description When the last figure was taken, ms since 1970-01-01 UTC.
+             */
+            end_ms: number;
+            /**
+             * Format: int32
+             * @description Seconds from one figure to the next.
+             */
+            interval_s: number;
+            /** @description Everybody who was a member within this time. */
+            peers: components["schemas"]["PeerHistory"][];
+        };
+        /** @description Something that undo left alone. */
+        Kept: {
+            /** @description What. */
+            address: string;
+            /** @description Who changed it since. */
+            peer_id: string;
+        };
+        /** @description One stretch of the time from mouth to ear. */
+        LatencyStage: {
+            /**
+             * Format: double
+             * @description How long it takes.
+             */
+            ms: number;
+            /** @description Which stretch. */
+            stage: components["schemas"]["Stage"];
         };
         /** @description The level of one channel; -120 is silence. */
         Level: {
@@ -344,6 +818,11 @@ export interface components {
              */
             tempo_bpm: number;
         };
+        /** @description Whether Ableton Link takes part. */
+        LinkChange: {
+            /** @description `true` joins the LAN's Link session, `false` leaves it. */
+            enabled: boolean;
+        };
         /** @description One line of the node's log. */
         LogLine: {
             /** @description `error`, `warn`, `info` or `debug`. */
@@ -358,8 +837,81 @@ export interface components {
              */
             time_ms: number;
         };
+        /** @description The sum of all that I hear. */
+        Master: {
+            /**
+             * Format: float
+             * @description Gain of the sum, before the limiter.
+             */
+            gain_db: number;
+        };
+        /** @description A change of the sum of all that I hear. */
+        MasterChange: {
+            /**
+             * Format: float
+             * @description Gain of the sum, before the limiter.
+             */
+            gain_db: number;
+        };
+        /** @description Loudness of the sum (ITU-R BS.1770, EBU R 128); `null` for silence, or until enough is measured. */
+        MasterLevel: {
+            /**
+             * Format: float
+             * @description By how much the limiter turned the loudest moment since the last reading down; 0: not at all.
+             */
+            limiter_reduction_db: number;
+            /**
+             * Format: float
+             * @description Over the last 400 ms.
+             */
+            momentary_lufs?: number | null;
+            /**
+             * Format: float
+             * @description Over the last 3 s.
+             */
+            short_term_lufs?: number | null;
+        };
+        /** @description What is done with this player's own sound. */
+        Me: {
+            /**
+             * Format: float
+             * @description Gain of my input before it is sent.
+             */
+            input_gain_db: number;
+            /** @description Whether I hear myself through the node. I do so while muted too, to tune. */
+            monitor: boolean;
+            /**
+             * Format: float
+             * @description Gain of what I hear of myself.
+             */
+            monitor_gain_db: number;
+            /** @description Whether the others hear silence instead of me. */
+            muted: boolean;
+        };
+        /** @description A change of my own sound; what is absent stays. */
+        MeChange: {
+            /**
+             * Format: float
+             * @description Gain of my input before it is sent.
+             */
+            input_gain_db?: number | null;
+            /** @description Whether I hear myself through the node. */
+            monitor?: boolean | null;
+            /**
+             * Format: float
+             * @description Gain of what I hear of myself.
+             */
+            monitor_gain_db?: number | null;
+            /** @description Whether the others hear silence instead of me. */
+            muted?: boolean | null;
+        };
         /** @description Levels and the beat, many times a second. */
         Meters: {
+            /**
+             * Format: double
+             * @description When this was measured, ms since 1970-01-01 UTC.
+             */
+            at_ms: number;
             /**
              * Format: double
              * @description Beats since the beat's origin.
@@ -367,6 +919,8 @@ export interface components {
             beat: number;
             /** @description What this player plays, one a channel. */
             input: components["schemas"]["Level"][];
+            /** @description The sum of all that this player hears. */
+            master: components["schemas"]["MasterLevel"];
             /** @description What this player hears, one a channel. */
             output: components["schemas"]["Level"][];
             /** @description What comes from the others. */
@@ -384,6 +938,32 @@ export interface components {
              */
             tempo_bpm: number;
         };
+        /** @description Something worth telling the player once. */
+        Notification: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970-01-01 UTC.
+             */
+            at_ms: number;
+            /**
+             * Format: int64
+             * @description Counts up from 1 since the node started.
+             */
+            id: number;
+            /** @description What happened. */
+            kind: components["schemas"]["NotificationKind"];
+            /** @description Whom it is about; `null`: no other member. */
+            peer_id?: string | null;
+            /** @description How bad it is. */
+            severity: components["schemas"]["Severity"];
+            /** @description One sentence; may hold a stranger's name, escape it wherever it is shown. */
+            text: string;
+        };
+        /**
+         * @description What a notification is about.
+         * @enum {string}
+         */
+        NotificationKind: "peer_joined" | "peer_left" | "peer_lost" | "peer_back" | "sync_lost" | "sync_back" | "device_lost" | "device_back" | "warning";
         /** @description Edits of the project, applied all or none. */
         PatchRequest: {
             /** @description The edits in order, 1 to 1000 of them. */
@@ -414,11 +994,22 @@ export interface components {
              * @description Its gain in my own mix.
              */
             gain_db: number;
+            /** @description Whether it says that my sound arrives; `null` while it has not said. */
+            hears_me?: boolean | null;
             /** @description Whether I muted it in my own mix. */
             muted_by_me: boolean;
+            /** @description Whether it sends no sound on purpose. */
+            muted_themselves: boolean;
             /** @description The name it gave itself: a stranger's text, escape it wherever it is shown. */
             name: string;
+            /**
+             * Format: float
+             * @description Where it is in my own mix, on top of the shared one: -1 is left, 1 is right.
+             */
+            pan: number;
             path?: components["schemas"]["Path"] | null;
+            /** @description Why packets take this way, or why there is none, in words. */
+            path_reason?: string | null;
             /** @description Its identity in libp2p's text form. */
             peer_id: string;
             /**
@@ -426,8 +1017,12 @@ export interface components {
              * @description Round trip of the network.
              */
             rtt_ms?: number | null;
+            /** @description Whether I soloed it in my own mix: of the others I hear only those that I soloed. */
+            soloed_by_me: boolean;
             /** @description How far it is. */
             state: components["schemas"]["PeerState"];
+            /** @description Where the time from its mouth to my ear goes; adds up to `audio.one_way_ms`. `null` until all of it is measured. */
+            waterfall?: components["schemas"]["LatencyStage"][] | null;
         };
         /** @description The audio stream from another node. Counters run since the stream began. */
         PeerAudio: {
@@ -498,6 +1093,13 @@ export interface components {
             gain_db?: number | null;
             /** @description Whether I mute it in my mix; absent: unchanged. */
             muted_by_me?: boolean | null;
+            /**
+             * Format: float
+             * @description New place in my mix, from -1 (left) to 1 (right); absent: unchanged.
+             */
+            pan?: number | null;
+            /** @description Whether I solo it in my mix; absent: unchanged. */
+            soloed_by_me?: boolean | null;
         };
         /** @description Another node's clock against ours. */
         PeerClock: {
@@ -516,6 +1118,35 @@ export interface components {
              * @description Its clock minus ours.
              */
             offset_us: number;
+        };
+        /** @description Figures of the stream from another node. `null` where there was none. */
+        PeerHistory: {
+            /** @description Bound of the offset's error. */
+            clock_error_us: (number | null)[];
+            /** @description Its clock minus ours. */
+            clock_offset_us: (number | null)[];
+            /** @description Sound made up in this second. */
+            concealed_ms: (number | null)[];
+            /** @description Interarrival jitter of RFC 3550. */
+            jitter_ms: (number | null)[];
+            /** @description Packets that came in this second after their time. */
+            late: (number | null)[];
+            /** @description Packets missed in this second. */
+            lost: (number | null)[];
+            /** @description The name it gave itself: a stranger's text. */
+            name: string;
+            /** @description Mouth to ear. */
+            one_way_ms: (number | null)[];
+            /** @description Whose. */
+            peer_id: string;
+            /** @description Time a packet waits here before it is played. */
+            playout_delay_ms: (number | null)[];
+            /** @description Packets that came in this second. */
+            received: (number | null)[];
+            /** @description Packets won back by redundancy in this second. */
+            recovered: (number | null)[];
+            /** @description Round trip of the network. */
+            rtt_ms: (number | null)[];
         };
         /** @description The level of another node, before my own gain. */
         PeerLevel: {
@@ -605,6 +1236,11 @@ export interface components {
              */
             type: string;
         };
+        /**
+         * @description What the bearer of a token may do.
+         * @enum {string}
+         */
+        Role: "player" | "viewer";
         /** @description What the server says, one JSON object a text message. */
         ServerMessage: {
             /** @enum {string} */
@@ -669,6 +1305,35 @@ export interface components {
             /** @enum {string} */
             type: "playback_set";
         } | {
+            /** @description In a steady order. */
+            data: components["schemas"]["Touch"][];
+            /** @enum {string} */
+            type: "presence";
+        } | {
+            /** @description As `GET /graph`. */
+            data: components["schemas"]["Graph"];
+            /** @enum {string} */
+            type: "graph";
+        } | {
+            /** @description What. */
+            data: components["schemas"]["Notification"];
+            /** @enum {string} */
+            type: "notification";
+        } | {
+            /** @description As `POST /undo`. */
+            data: components["schemas"]["UndoResult"];
+            /** @description As in the command. */
+            id?: unknown;
+            /** @enum {string} */
+            type: "undone";
+        } | {
+            /** @description As `POST /redo`. */
+            data: components["schemas"]["UndoResult"];
+            /** @description As in the command. */
+            id?: unknown;
+            /** @enum {string} */
+            type: "redone";
+        } | {
             /** @description As in the command. */
             id?: unknown;
             /** @description What is wrong and what to do. */
@@ -683,22 +1348,70 @@ export interface components {
             /** @description The name given by `--session`. */
             name: string;
         };
+        /** @description How this player appears to the others, and whether they were asked yet. */
+        Setup: {
+            /** @description The player's colour as `#rrggbb`: the chosen one, or else a suggestion. */
+            color: string;
+            /** @description Whether the player has been through the first questions. */
+            done: boolean;
+            /** @description What the player plays; empty: not said. */
+            instrument: string;
+            /** @description The player's name. */
+            name: string;
+            /** @description A name to begin with: the player's login name. */
+            suggested_name: string;
+        };
+        /** @description Answers to the first questions; what is absent stays. */
+        SetupChange: {
+            /** @description New colour as `#rrggbb`. */
+            color?: string | null;
+            /** @description Whether the player has been through the first questions. */
+            done?: boolean | null;
+            /** @description New instrument, at most 64 characters on one line. */
+            instrument?: string | null;
+            /** @description New name, 1 to 64 characters on one line. */
+            name?: string | null;
+        };
+        /**
+         * @description How bad it is.
+         * @enum {string}
+         */
+        Severity: "good" | "notice" | "bad";
+        /**
+         * @description A stretch of the way from mouth to ear, between the two engines' callbacks: what can be measured. What the sound
+         *     cards add before and after is not known to the node and not in it.
+         * @enum {string}
+         */
+        Stage: "network" | "playout";
         /** @description This node: who it is, what it plays on, the beat and the project. */
         Status: {
             /** @description The sound card and its stream. */
             audio: components["schemas"]["Audio"];
+            /** @description Why it glitches, and what to do. */
+            diagnosis: components["schemas"]["Diagnosis"];
             /** @description The shared project. */
             doc: components["schemas"]["Doc"];
+            /**
+             * @description Whether my microphone seems to hear my speakers, or a howl has begun: what comes out of this node is found again in
+             *     its input a moment later, or both are one loud lasting tone. Headphones end it.
+             */
+            feedback_warning: boolean;
             /** @description Ableton Link on this LAN. */
             link: components["schemas"]["Link"];
             /** @description Addresses other nodes can dial, as multiaddrs. */
             listen: string[];
+            /** @description The sum of all that I hear. */
+            master: components["schemas"]["Master"];
+            /** @description My own sound. */
+            me: components["schemas"]["Me"];
             /** @description The player's name. */
             name: string;
             /** @description The node's identity in libp2p's text form. */
             peer_id: string;
             /** @description The session the node is in. */
             session: components["schemas"]["Session"];
+            /** @description What undo and redo would do. */
+            undo: components["schemas"]["UndoState"];
             /**
              * Format: double
              * @description Seconds since the node started.
@@ -708,6 +1421,32 @@ export interface components {
             version: string;
             /** @description What the player should know now, one sentence each that says what to do; empty when all is well. */
             warnings: string[];
+        };
+        /** @description The test tone that was begun: 440 Hz, in this player's ears only. */
+        TestTone: {
+            /**
+             * Format: float
+             * @description Its peak level, full scale being 0.
+             */
+            level_db: number;
+            /**
+             * Format: float
+             * @description How long it sounds; 0: it was ended.
+             */
+            seconds: number;
+        };
+        /** @description A test tone to play. */
+        TestToneRequest: {
+            /**
+             * Format: float
+             * @description Peak level, full scale being 0; absent: -20.
+             */
+            level_db?: number | null;
+            /**
+             * Format: float
+             * @description How long; absent: 2.
+             */
+            seconds?: number | null;
         };
         /** @description A key for opening one WebSocket. */
         Ticket: {
@@ -723,12 +1462,58 @@ export interface components {
          * @description What can be subscribed to.
          * @enum {string}
          */
-        Topic: "status" | "meters" | "peers" | "playback" | "project" | "log";
+        Topic: "status" | "meters" | "peers" | "playback" | "project" | "log" | "presence" | "graph" | "notifications";
+        /** @description Something somebody holds or types in right now. */
+        Touch: {
+            /** @description What is touched: a parameter such as `/mixer/strip/ID/gain_db`, a track `/tracks/ID`, or `/chat`. */
+            address: string;
+            /** @description That member's name: a stranger's text, escape it wherever it is shown. */
+            name: string;
+            /** @description Whose node. */
+            peer_id: string;
+            /** @description Which of that node's pages; opaque, and new for every WebSocket. */
+            source: string;
+            /** @description Where it stands meanwhile; `null`: it is only touched. */
+            value?: unknown;
+        };
+        /** @description What an undo or a redo did. */
+        UndoResult: {
+            /** @description The first address that reads differently now. */
+            address: string;
+            /** @description As in [`UndoState`]. */
+            can_redo: boolean;
+            /** @description As in [`UndoState`]. */
+            can_undo: boolean;
+            /** @description Parts of the edit that stayed, because somebody else has changed them since. */
+            kept: components["schemas"]["Kept"][];
+            /** @description The edit, such as `Gain of Bea`. */
+            label: string;
+            /** @description As in [`UndoState`]. */
+            redo_label?: string | null;
+            /** @description As in [`UndoState`]. */
+            undo_label?: string | null;
+        };
+        /** @description What undo and redo would do now. */
+        UndoState: {
+            /** @description Whether there is an undone edit to make again. */
+            can_redo: boolean;
+            /** @description Whether there is an edit of this node's own to undo. */
+            can_undo: boolean;
+            /** @description The edit that redo makes again; `null`: there is none. */
+            redo_label?: string | null;
+            /** @description The edit that undo takes back, such as `Gain of Bea`; `null`: there is none. */
+            undo_label?: string | null;
+        };
         /**
          * @description When a `patch` is answered.
          * @enum {string}
          */
         Wait: "disk" | "none";
+        /** @description Who asks. */
+        WhoAmI: {
+            /** @description What the token that came with the request opens. */
+            role: components["schemas"]["Role"];
+        };
     };
     responses: never;
     parameters: never;
@@ -738,6 +1523,348 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    get_audio: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The device now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AudioState"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_audio: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AudioChange"];
+            };
+        };
+        responses: {
+            /** @description The device that plays now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AudioState"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_test_tone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestToneRequest"];
+            };
+        };
+        responses: {
+            /** @description The tone that sounds now; it ends by itself */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestTone"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_test_tone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is silent: `seconds` is 0 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestTone"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_devices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is plugged in now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Devices"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_diagnosis: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The last seconds, judged */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Diagnosis"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_graph: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Graph"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_history: {
+        parameters: {
+            query?: {
+                /** @description How far back, 1 to 300; absent: all 300 */
+                seconds?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LinkChange"];
+            };
+        };
+        responses: {
+            /** @description Link now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Link"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_master: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MasterChange"];
+            };
+        };
+        responses: {
+            /** @description The sum now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Master"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MeChange"];
+            };
+        };
+        responses: {
+            /** @description My sound now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_metrics: {
         parameters: {
             query?: never;
@@ -754,6 +1881,35 @@ export interface operations {
                 };
                 content: {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_notifications: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The latest notifications */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notification"][];
                 };
             };
             /** @description A problem document (RFC 9457) whose `detail` says what to do */
@@ -958,6 +2114,97 @@ export interface operations {
             };
         };
     };
+    post_redo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The edit is made again and on disk */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UndoResult"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_setup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answers so far */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Setup"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_setup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetupChange"];
+            };
+        };
+        responses: {
+            /** @description The answers now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Setup"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_status: {
         parameters: {
             query?: never;
@@ -974,6 +2221,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_support_bundle: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A zip of text files; its README says what is in it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": number[];
                 };
             };
             /** @description A problem document (RFC 9457) whose `detail` says what to do */
@@ -1036,6 +2312,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Playback"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_undo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The edit is taken back and on disk */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UndoResult"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The token's role */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmI"];
                 };
             };
             /** @description A problem document (RFC 9457) whose `detail` says what to do */

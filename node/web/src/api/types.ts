@@ -1,26 +1,36 @@
 // The control interface's types under short names. `schema.ts` is made from the node's OpenAPI document.
 import type { components } from "./schema";
-import type { Coming } from "./coming";
 
 type S = components["schemas"];
 
-export type Status = S["Status"] & Partial<Coming["Status"]>;
-export type Peer = S["Peer"] & Partial<Coming["Peer"]>;
-export type PeerChange = S["PeerChange"] & Partial<Coming["PeerChange"]>;
-export type Meters = S["Meters"] & Partial<Coming["Meters"]>;
+export type Audio = S["AudioState"];
+export type Change = S["Change"];
+export type ClientMessage = S["ClientMessage"];
+export type Command = S["Command"];
+export type Devices = S["Devices"];
+export type Diagnosis = S["Diagnosis"];
+export type Graph = S["Graph"];
+export type History = S["History"];
+export type Level = S["Level"];
+export type LogLine = S["LogLine"];
+export type MeChange = S["MeChange"];
+export type Meters = S["Meters"];
+export type Notification = S["Notification"];
+export type Path = S["Path"];
+export type Peer = S["Peer"];
+export type PeerChange = S["PeerChange"];
 export type Playback = S["Playback"];
 export type PlaybackChange = S["PlaybackChange"];
-export type Command = S["Command"];
-export type Change = S["Change"];
-export type LogLine = S["LogLine"];
 export type Problem = S["Problem"];
-export type Path = S["Path"];
+export type ServerMessage = S["ServerMessage"];
+export type Setup = S["Setup"];
+export type Stage = S["Stage"];
+export type Status = S["Status"];
 export type Ticket = S["Ticket"];
-export type Level = S["Level"];
-export type Topic = S["Topic"] | Coming["Topic"];
-export type ServerMessage = S["ServerMessage"] | Coming["ServerMessage"];
-export type ClientMessage = S["ClientMessage"] | Coming["ClientMessage"];
-export type { Audio, AudioState, Devices, Diagnosis, Graph, History, Notification, Setup, Touch, UndoState } from "./coming";
+export type Topic = S["Topic"];
+export type Touch = S["Touch"];
+export type UndoResult = S["UndoResult"];
+export type WhoAmI = S["WhoAmI"];
 
 /** The shared project as `GET /project` gives it (`crdt/SCHEMA.md`). */
 export interface Project {

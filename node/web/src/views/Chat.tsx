@@ -3,7 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { MOST_CHAT_CHARACTERS, say } from "../actions";
 import type { ChatMessage, Notification } from "../api/types";
-import { me, notifications, person, project, readOnly } from "../store";
+import { me, notifications, person, project, readOnly, socket, touchesAt } from "../store";
 import { clean, clock } from "../text";
 import { Button, Name } from "../ui/controls";
 
@@ -11,6 +11,9 @@ const COMING_AND_GOING = ["peer_joined", "peer_left", "peer_lost", "peer_back"];
 /** A sentence that long is read in parts. */
 const SHOWN_CHARACTERS = 2_000;
 const NEAR_END_PX = 60;
+const ADDRESS = "/chat";
+/** A touch lasts three seconds. */
+const WRITING_MS = 1_000;
 
 type Line = { at_ms: number; message: ChatMessage } | { at_ms: number; news: Notification };
 
@@ -34,7 +37,17 @@ export function Chat() {
     say(draft.value);
     draft.value = "";
     followed.current = true;
+    socket.release(ADDRESS);
   };
+  const told = useRef(0);
+  const write = (text: string) => {
+    draft.value = text;
+    const now = performance.now();
+    if (now - told.current < WRITING_MS) return;
+    told.current = now;
+    socket.touch(ADDRESS);
+  };
+  const writing = [...new Set(touchesAt(ADDRESS).map(({ peer_id, name }) => person(peer_id, name).name))].slice(0, 3);
   return (
     <section class="chat" aria-label="Chat">
       <header class="panel-head">
@@ -50,10 +63,19 @@ export function Chat() {
         }}
       >
         {lines.map((line, at) =>
-          "news" in line ? <News key={`n${line.news.id}`} news={line.news} /> : <Message key={line.message.id} message={line.message} before={lines[at - 1]} />,
+          "news" in line ? <News key={`${line.news.id} ${line.at_ms}`} news={line.news} /> : <Message key={line.message.id} message={line.message} before={lines[at - 1]} />,
         )}
         {lines.length === 0 && <li class="empty">Nothing said yet.</li>}
       </ol>
+      <p class="writing">
+        {writing.map((name, at) => (
+          <span key={name}>
+            {at > 0 && ", "}
+            <bdi>{name}</bdi>
+          </span>
+        ))}
+        {writing.length > 0 && (writing.length === 1 ? " is writing…" : " are writing…")}
+      </p>
       <form
         class="add-row"
         onSubmit={(event) => {
@@ -73,7 +95,7 @@ export function Chat() {
           maxLength={MOST_CHAT_CHARACTERS}
           value={draft.value}
           disabled={readOnly.value}
-          onInput={(event) => (draft.value = event.currentTarget.value)}
+          onInput={(event) => write(event.currentTarget.value)}
         />
         <Button label="Send" icon="send" class="primary" disabled={draft.value.trim() === ""} onClick={send} />
       </form>

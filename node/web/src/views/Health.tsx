@@ -3,7 +3,7 @@ import { useEffect } from "preact/hooks";
 import { signal, useSignal } from "@preact/signals";
 import { download } from "../api/client";
 import { call } from "../actions";
-import type { Diagnosis, Peer } from "../api/types";
+import type { Diagnosis, Peer, Stage } from "../api/types";
 import { history, watchHistory } from "../history";
 import { figures } from "../meters";
 import { complain, toast } from "../notices";
@@ -57,14 +57,7 @@ export function Health() {
 
 const VERDICT_ICON = { good: "check", notice: "health", bad: "warning" } as const;
 
-/** What the node says, or what its warnings say on a node that has no diagnosis. */
-export function verdict(): Diagnosis | null {
-  const now = status.value;
-  if (!now) return null;
-  if (now.diagnosis) return now.diagnosis;
-  const warning = now.warnings[0];
-  return { severity: warning ? "notice" : "good", sentence: warning ?? "All is well.", culprit: { kind: "none" } };
-}
+export const verdict = (): Diagnosis | null => status.value?.diagnosis ?? null;
 
 function Verdict() {
   const said = verdict();
@@ -138,7 +131,7 @@ function DeviceFigures() {
         <Figure
           label="This page"
           value={page.age_p95_ms === null ? "–" : `${whole(Math.max(0, page.age_p95_ms))} ms`}
-          note={`old at most are 95 % of meters, ${page.frames_s.toFixed(0)} a second`}
+          note={`from the sound to the meter on screen, at most, for 95 % of ${page.frames_s.toFixed(0)} frames a second`}
         />
       </dl>
       {past && (
@@ -255,7 +248,7 @@ function PeerFigures({ peer }: { peer: Peer }) {
   );
 }
 
-const STAGES = { capture: "their device", network: "network", playout: "waiting here", output: "my device" } as const;
+const STAGES: Record<Stage, string> = { network: "on the way", playout: "waiting here" };
 
 /** Where the milliseconds from mouth to ear go. */
 function Waterfall({ peer }: { peer: Peer }) {
@@ -266,7 +259,7 @@ function Waterfall({ peer }: { peer: Peer }) {
   return (
     <div class={`waterfall ${level}`}>
       <h3>Mouth to ear: {text}</h3>
-      {stages.length === 0 && <p class="quiet">{total === null ? "Not measured yet." : "The stages are not measured yet."}</p>}
+      {stages.length === 0 && <p class="quiet">Not measured yet.</p>}
       <ol>
         {stages.map(({ stage, ms }) => {
           const from = before;

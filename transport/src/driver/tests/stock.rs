@@ -38,7 +38,7 @@ fn stock(seed: u8) -> Swarm<Behaviour> {
 
 /// Ours, and where its connections can be claimed.
 fn ours(seed: u8) -> (Swarm<Behaviour>, Registry) {
-    let config = QuicConfig::new(&key(seed), None).unwrap();
+    let config = QuicConfig::new(&key(seed), None, None).unwrap();
     let registry = Registry::default();
     let transport = QuicTransport::new(Arc::new(SystemNet), config, registry.clone(), Vec::new()).unwrap();
     (swarm(seed, transport.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()), registry)

@@ -192,7 +192,7 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   const context = await profile({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
   const page = await context.newPage();
   page.node = node;
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   page.on("request", (request) => {
     const { origin, protocol } = new URL(request.url());
     if (!["data:", "blob:"].includes(protocol) && origin !== node.http) strangers.push(request.url());

@@ -435,7 +435,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.acknowledge(200, Duration::ZERO, true);
         let grown = bench.streams();
-        assert!(grown > 50_000, "{grown}");
+        assert!(grown > 60_000, "{grown}");
         bench.acknowledge(200, Duration::ZERO, false);
         assert_eq!(bench.streams(), grown);
         bench.acknowledge(30_000, Duration::ZERO, false);
@@ -447,7 +447,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.acknowledge(200, Duration::ZERO, true);
         bench.acknowledge(600, TARGET * 3, true);
-        assert!(bench.streams() < 3 * u64::from(MTU), "{}", bench.streams());
+        assert_eq!(bench.streams(), 2 * u64::from(MTU) / 256 * 256);
     }
 
     #[test]
@@ -461,7 +461,7 @@ mod tests {
         };
         wander(&mut bench, false);
         wander(&mut bench, true);
-        assert!(bench.streams() > 100_000, "{}", bench.streams());
+        assert!(bench.streams() > 60_000, "{}", bench.streams());
     }
 
     #[test]

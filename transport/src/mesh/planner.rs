@@ -394,7 +394,7 @@ impl Planner {
         if let Some(reason) = refusal {
             self.close(connection, reason);
         } else if let Some(leaves) = self.stranger_to_leave() {
-            self.put_out(leaves);
+            self.close(leaves, CloseReason::Crowded);
         }
     }
 
@@ -420,6 +420,7 @@ impl Planner {
             self.close(connection, reason);
             return;
         }
+        self.remember(now, peer, connection);
         self.bury_earlier_runs(peer, theirs.instance);
         self.elect(now, peer, connection);
     }
@@ -621,16 +622,6 @@ impl Planner {
         (count > MAX_STRANGERS).then_some(largest.1.0)
     }
 
-    /// Closes a stranger's connection. Its place among the known peers is the next to be given away: with a flood of such
-    /// there would be none left for a friend.
-    fn put_out(&mut self, stranger: ConnectionKey) {
-        let peer = self.connections.get(&stranger).map(|connection| connection.peer);
-        if let Some(record) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
-            record.failures = record.failures.saturating_add(1);
-        }
-        self.close(stranger, CloseReason::Crowded);
-    }
-
     /// Remembers where a peer was reached.
     fn note_answer(&mut self, now: LocalTime, peer: PeerId, address: &Multiaddr, target: Option<&Target>) {
         if let Some(Target::Peer { peer: meant, .. }) = target
@@ -646,10 +637,22 @@ impl Planner {
             }
             self.name_address(now, peer, named.clone());
         }
-        if self.peers.contains_key(&peer) || self.make_room() {
+        // Whoever came by itself is remembered once it has said hello: strangers shall not crowd out those we look for.
+        if self.peers.contains_key(&peer) || target.is_some() && self.make_room() {
             let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now, now));
             record.last_seen = now;
             record.note_good(address, !self.settings.pinned);
+        }
+    }
+
+    /// Makes a record of a peer that came by itself.
+    fn remember(&mut self, now: LocalTime, peer: PeerId, connection: ConnectionKey) {
+        let Some(address) = self.connections.get(&connection).map(|it| it.address.clone()) else { return };
+        if !self.peers.contains_key(&peer) && self.make_room() {
+            let mut record = Peer::new(now, now);
+            record.connections = self.connections_of(&peer).len();
+            record.note_good(&address, !self.settings.pinned);
+            self.peers.insert(peer, record);
         }
     }
 

@@ -120,7 +120,7 @@ mod tests {
         for jobs in [1, 2, 7] {
             let mut seen = vec![];
             let play = |index: u64| {
-                if index % 10 == 0 {
+                if index.is_multiple_of(10) {
                     std::thread::sleep(std::time::Duration::from_millis(3));
                 }
                 index

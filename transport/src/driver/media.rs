@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use quinn::{Connection, SendDatagramError};
 
-use super::congestion::{DelayController, MediaMeter};
+use super::congestion::{DelayController, Share};
 
 /// Called with every datagram of a connected peer, on the network runtime. It must not block.
 pub type Receiver = Arc<dyn Fn(PeerId, Bytes) + Send + Sync>;
@@ -65,7 +65,7 @@ struct Inner {
 
 struct Link {
     connection: Connection,
-    meter: Option<Arc<MediaMeter>>,
+    share: Option<Arc<Share>>,
 }
 
 impl MediaTable {
@@ -81,8 +81,8 @@ impl MediaTable {
             SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => MediaError::Unsupported,
             SendDatagramError::ConnectionLost(_) => MediaError::NotConnected,
         })?;
-        if let Some(meter) = &link.meter {
-            meter.add(length);
+        if let Some(share) = &link.share {
+            share.add_media(length);
         }
         Ok(())
     }
@@ -126,9 +126,8 @@ impl MediaTable {
 
     /// Media for `peer` takes this connection from now on.
     pub(crate) fn insert(&self, peer: PeerId, connection: Connection) {
-        let controller = connection.congestion_state().into_any().downcast::<DelayController>();
-        let meter = controller.ok().map(|controller| controller.meter());
-        self.0.links.write().unwrap_or_else(PoisonError::into_inner).insert(peer, Link { connection, meter });
+        let share = share_of(&connection);
+        self.0.links.write().unwrap_or_else(PoisonError::into_inner).insert(peer, Link { connection, share });
     }
 
     /// `peer` takes no more media.
@@ -145,6 +144,12 @@ impl MediaTable {
             }
         }
     }
+}
+
+/// What the controller of a connection shares with those who send over it; `None` if it is not ours.
+pub(crate) fn share_of(connection: &Connection) -> Option<Arc<Share>> {
+    let controller = connection.congestion_state().into_any().downcast::<DelayController>();
+    controller.ok().map(|controller| controller.share())
 }
 
 impl fmt::Debug for MediaTable {

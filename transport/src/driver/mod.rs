@@ -29,6 +29,7 @@ mod registry;
 mod run;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::collections::HashMap;
 use std::io;

@@ -24,10 +24,12 @@ use super::address::{to_multiaddr, to_socket};
 use super::channels::{AlreadyConnected, ChannelEvent, Channels};
 use super::discovery::{Announcement, Sighting};
 use super::frames::{self, Channel, Outbox, OutboxReader};
+use super::media::share_of;
 use super::net::{InterfaceEvent, Net};
 use super::quic::QuicTransport;
 use super::quic_config::QuicConfig;
 use super::registry::Registry;
+use super::throttle::Throttled;
 use super::{
     Command, Config, Delivery, Event, Events, MediaTable, Mesh, PeerEntry, PeerInfo, Shared, StartError, bind,
 };
@@ -603,8 +605,11 @@ impl Driver {
         link.adopted = true;
         let budget = Arc::new(Semaphore::new(MESSAGE_BUDGET_BYTES));
         let frames = &self.frames.0;
-        let control = run_channel(key, Channel::Control, control, &budget, frames, &mut link.tasks);
-        let project = run_channel(key, Channel::Project, project, &budget, frames, &mut link.tasks);
+        let (connection, net) = (&link.connection, &self.net);
+        let control =
+            run_channel(key, Channel::Control, control, connection, net, &budget, frames, &mut link.tasks);
+        let project =
+            run_channel(key, Channel::Project, project, connection, net, &budget, frames, &mut link.tasks);
         let media = self.shared.media.clone();
         media.insert(peer, link.connection.clone());
         link.tasks.push(tokio::spawn(media.receive(peer, link.connection.clone())).abort_handle());
@@ -680,16 +685,24 @@ async fn greet(mut stream: Stream, ours: Hello) -> io::Result<(Stream, Hello)> {
 }
 
 /// Starts the reader and the writer of one channel.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "parts of the link and of the driver, which cannot both be borrowed"
+)]
 fn run_channel(
     key: ConnectionKey,
     channel: Channel,
     stream: Stream,
+    connection: &quinn::Connection,
+    net: &Arc<dyn Net>,
     budget: &Arc<Semaphore>,
     frames: &mpsc::Sender<Frame>,
     tasks: &mut Vec<AbortHandle>,
 ) -> Outbox {
     let (outbox, outbox_reader) = frames::outbox(channel);
     let (read_half, write_half) = stream.split();
+    let write_half =
+        Throttled::new(write_half, channel, connection.clone(), share_of(connection), net.clone());
     let (budget, reports) = (budget.clone(), frames.clone());
     let reader = tokio::spawn(async move {
         let ended = read_messages(key, channel, read_half, &budget, &reports).await;

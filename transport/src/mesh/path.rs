@@ -114,6 +114,15 @@ fn same_prefix(a: IpAddr, b: IpAddr, prefix_len: u8) -> bool {
     }
 }
 
+/// What one attacker can easily have many addresses in: an IPv4 address, or an IPv6 subnet of 64 bits.
+pub(crate) fn network_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(std::net::Ipv6Addr::from(u128::from(ip) >> 64 << 64).into()),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

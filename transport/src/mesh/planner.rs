@@ -1,5 +1,6 @@
 //! The mesh's decisions. See the module documentation for the rules.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub const MAX_ADDRESSES: usize = 8;
 /// Peers we are connected to at most. A full mesh larger than this is no band, and its audio would not fit anyway.
 pub const MAX_CONNECTED: usize = 64;
 
-/// Connections that have not said hello yet, at most. More are closed on arrival.
+/// Connections that have not said hello yet, at most. With each further one the oldest of the largest crowd is closed.
 pub const MAX_STRANGERS: usize = 32;
 
 /// Connections of one peer at once, at most: two that met, one from before a restart, one that replaces.
@@ -382,7 +383,7 @@ impl Planner {
         };
         let path = self.subnets.classify(&address);
         let hello_deadline = now + HELLO_TIMEOUT;
-        let refusal = self.refusal(now, &peer, side);
+        let refusal = self.refusal(now, &peer);
         self.connections.insert(
             connection,
             Connection { peer, side, address, local_ip, ours, theirs: None, hello_deadline, path },
@@ -392,6 +393,8 @@ impl Planner {
         }
         if let Some(reason) = refusal {
             self.close(connection, reason);
+        } else if let Some(leaves) = self.stranger_to_leave() {
+            self.put_out(leaves);
         }
     }
 
@@ -462,6 +465,10 @@ impl Planner {
         entry.address = address.clone();
         entry.path = path;
         let peer = entry.peer;
+        // When it is our turn to move, or the connection ends, this is where to dial.
+        if let Some(record) = self.peers.get_mut(&peer) {
+            record.note_good(&address, !self.settings.pinned);
+        }
         if self.elected(&peer) == Some(connection) {
             self.outputs.push_back(Output::PathChanged { peer, address, path });
         }
@@ -590,16 +597,38 @@ impl Planner {
     // Connections.
 
     /// Why not to keep a fresh connection.
-    fn refusal(&self, now: LocalTime, peer: &PeerId, side: Side) -> Option<CloseReason> {
+    fn refusal(&self, now: LocalTime, peer: &PeerId) -> Option<CloseReason> {
         let record = self.peers.get(peer);
         if record.and_then(|record| record.banned_until).is_some_and(|until| now < until) {
             return Some(CloseReason::Dismissed("banned".to_owned()));
         }
+        (self.connections_of(peer).len() >= MAX_CONNECTIONS_PER_PEER).then_some(CloseReason::Crowded)
+    }
+
+    /// Whom to put out when there are more strangers than we hear out: the one longest here of those from the address that
+    /// most come from. A friend who knocks during a flood has said hello long before its turn comes.
+    fn stranger_to_leave(&self) -> Option<ConnectionKey> {
         let strangers =
-            self.connections.values().filter(|c| c.theirs.is_none() && c.side == Side::Listener).count();
-        let crowded = side == Side::Listener && strangers >= MAX_STRANGERS
-            || self.connections_of(peer).len() >= MAX_CONNECTIONS_PER_PEER;
-        crowded.then_some(CloseReason::Crowded)
+            self.connections.iter().filter(|(_, c)| c.theirs.is_none() && c.side == Side::Listener);
+        let mut crowds: BTreeMap<Option<IpAddr>, (usize, Reverse<ConnectionKey>)> = BTreeMap::new();
+        let mut count = 0;
+        for (key, stranger) in strangers {
+            count += 1;
+            let crowd = crowds.entry(path::network_of(&stranger.address)).or_insert((0, Reverse(*key)));
+            crowd.0 += 1;
+        }
+        let largest = crowds.into_values().max()?;
+        (count > MAX_STRANGERS).then_some(largest.1.0)
+    }
+
+    /// Closes a stranger's connection. Its place among the known peers is the next to be given away: with a flood of such
+    /// there would be none left for a friend.
+    fn put_out(&mut self, stranger: ConnectionKey) {
+        let peer = self.connections.get(&stranger).map(|connection| connection.peer);
+        if let Some(record) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
+            record.failures = record.failures.saturating_add(1);
+        }
+        self.close(stranger, CloseReason::Crowded);
     }
 
     /// Remembers where a peer was reached.
@@ -620,15 +649,7 @@ impl Planner {
         if self.peers.contains_key(&peer) || self.make_room() {
             let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now, now));
             record.last_seen = now;
-            let knows = record.addresses.contains_key(address);
-            // An inbound peer dials out of its listening socket, so where it comes from is where it can be reached.
-            let learn = !self.settings.pinned && record.addresses.len() < MAX_ADDRESSES;
-            if knows || learn {
-                for known in record.addresses.values_mut() {
-                    known.good = false;
-                }
-                record.addresses.entry(address.clone()).or_default().good = true;
-            }
+            record.note_good(address, !self.settings.pinned);
         }
     }
 
@@ -947,6 +968,28 @@ impl Peer {
             last_seen: now,
             banned_until: None,
         }
+    }
+
+    /// Remembers where it was reached last: a peer dials out of its listening socket, so where it comes from is where it
+    /// can be reached. An address that is new is only learned if `learn`.
+    fn note_good(&mut self, address: &Multiaddr, learn: bool) {
+        if !self.addresses.contains_key(address) {
+            if !learn {
+                return;
+            }
+            if self.addresses.len() >= MAX_ADDRESSES {
+                // What answered just now is worth more than what did not.
+                let stale = self.addresses.iter().find(|(_, known)| !known.named && !known.good);
+                let Some((stale, _)) = stale.map(|(address, known)| (address.clone(), *known)) else {
+                    return;
+                };
+                self.addresses.remove(&stale);
+            }
+        }
+        for known in self.addresses.values_mut() {
+            known.good = false;
+        }
+        self.addresses.entry(address.clone()).or_default().good = true;
     }
 
     /// Whether there is a connection, or may be one soon.

@@ -395,3 +395,42 @@ fn a_link_local_address_is_dialled_only_when_no_other_answers() {
     let log = run(&mut planner, at(3000));
     assert!(log.iter().any(|(_, output)| matches!(output, Output::Dial { replaces: true, .. })), "{log:?}");
 }
+
+#[test]
+fn a_friend_gets_in_during_a_flood_of_silent_strangers() {
+    let (small, large) = two_peers();
+    let mut planner = Planner::new(settings(small));
+    let friend = ConnectionKey(500);
+    for number in 0..1000u64 {
+        let now = at(number);
+        if number == 500 {
+            planner.handle_connected(now, friend, made(large, Side::Listener, address(2), None));
+        }
+        let stranger = made(PeerId::random(), Side::Listener, address(100 + (number % 3) as u8), None);
+        planner.handle_connected(now, ConnectionKey(1000 + number), stranger);
+    }
+    let closed: Vec<_> = outputs(&mut planner);
+    assert_eq!(closed.len(), 1001 - MAX_STRANGERS);
+    assert!(
+        closed
+            .iter()
+            .all(|output| !matches!(output, Output::Close { connection, .. } if *connection == friend))
+    );
+    planner.handle_ready(at(1000), friend, hello(9, 9));
+    let after = outputs(&mut planner);
+    assert!(
+        after.iter().any(|output| matches!(output, Output::Connected { peer, .. } if *peer == large)),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn a_peer_that_moved_is_dialled_at_its_new_address_when_we_move() {
+    let (small, large) = two_peers();
+    let mut planner = connected(small, large, Side::Listener);
+    planner.handle_address_change(ConnectionKey(1), address(9));
+    assert!(matches!(outputs(&mut planner)[..], [Output::PathChanged { .. }]));
+    planner.handle_interface(at(1_000), false, "10.0.0.1".parse().unwrap(), 24);
+    let dialled = dials(run(&mut planner, at(2_000)).into_iter().map(|(_, output)| output));
+    assert_eq!(dialled.first().map(|(_, addresses)| addresses.first()), Some(Some(&address(9))));
+}

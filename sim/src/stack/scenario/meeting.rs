@@ -39,7 +39,7 @@ pub async fn lossy_line(stage: &mut Stage) {
     while stage.now() < end {
         for (from, to) in [(0, 1), (1, 0)] {
             let (channel, longest) = match stage.random.below(4) {
-                0 => (Channel::Project, 60_000),
+                0 => (Channel::Project, 20_000),
                 _ => (Channel::Control, 2_000),
             };
             let length = 8 + stage.random.below(longest) as usize;
@@ -51,7 +51,8 @@ pub async fn lossy_line(stage: &mut Stage) {
         let pause = stage.random.between(0.005, 0.05);
         stage.sleep(pause).await;
     }
-    stage.sleep(10.0).await;
+    // On the worst of these lines a project gets 25 kB/s beside music.
+    stage.sleep(40.0).await;
 
     let media = stage.ledger.media(begin, end, |_, _| true);
     // Bursts lose 0.7 in 15 of 815 ms; half as much again for luck, and for what is dropped in the sender meanwhile.

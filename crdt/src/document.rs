@@ -19,11 +19,12 @@ use std::ops::Bound;
 use automerge::iter::MapRangeItem;
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{AutoCommit, ChangeHash, ObjId, ROOT, ReadDoc, ScalarValue, Value};
-use ed25519_dalek::SigningKey;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::member::{Author, PeerKey};
+use crate::signer::Sign;
 use crate::vetting::{Chain, Refusal, SignedChange, Vetted, guarded};
 
 /// The tail may be this share of the whole history before the document is loaded back: 1/64, so that checking adds
@@ -232,14 +233,14 @@ impl Document {
     pub(crate) fn commit(
         &mut self,
         author: Author,
-        key: &SigningKey,
+        mut key: impl Sign,
         unix_s: i64,
         edits: &BTreeMap<String, ScalarValue>,
     ) -> Option<SignedChange> {
         let hash = self.doc.commit_with(CommitOptions::default().with_time(unix_s))?;
         let change = self.doc.get_change_by_hash(&hash)?;
         let chain = self.chain(author).next(&hash.0);
-        let signed = SignedChange { bytes: change.raw_bytes().to_vec(), signature: chain.sign(key) };
+        let signed = SignedChange { bytes: change.raw_bytes().to_vec(), signature: key.sign(chain) };
         let link = Link {
             hash: hash.0,
             first_operation: change.start_op().get(),

@@ -16,6 +16,7 @@ mod member;
 mod order;
 mod parameter;
 mod project;
+mod signer;
 mod sync;
 mod vetting;
 

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::command::{Command, CommandError, Receipt};
 use crate::document::{Document, Rebuilt};
 use crate::member::{Author, PeerKey};
+use crate::signer::Signer;
 use crate::storage::{Batch, BatchId, Loaded, Write};
 use crate::sync::PeerState;
 use crate::vetting::{SignedChange, Vetted};
@@ -93,7 +94,7 @@ pub enum Output {
 
 /// One node's copy of the project.
 pub struct Project {
-    signing_key: SigningKey,
+    signing_key: Signer,
     me: PeerKey,
     author: Author,
     session: [u8; 32],
@@ -136,13 +137,23 @@ impl Project {
     /// peers who have it will send it.
     pub fn new(config: Config, stored: Loaded) -> Project {
         let me = PeerKey(config.signing_key.verifying_key().to_bytes());
-        let mut rng = StdRng::from_seed(config.seed);
+        Self::begin(me, Signer::new(config.signing_key), &config.session, config.seed, stored)
+    }
+
+    /// A project that is given the calls of another one: `me` and the rest as they were there. It has no key, so before
+    /// each call [`Project::give_signatures`] gives it those that were made in that call.
+    pub fn replayed(me: PeerKey, session: &str, seed: [u8; 32], stored: Loaded) -> Project {
+        Self::begin(me, Signer::recorded(), session, seed, stored)
+    }
+
+    fn begin(me: PeerKey, signer: Signer, session_name: &str, seed: [u8; 32], stored: Loaded) -> Project {
+        let mut rng = StdRng::from_seed(seed);
         let mut session = Sha256::new();
         session.update(b"bandmesh session 1");
-        session.update(config.session.as_bytes());
+        session.update(session_name.as_bytes());
         let author = Author { member: me, start: rng.random() };
         let mut project = Project {
-            signing_key: config.signing_key,
+            signing_key: signer,
             me,
             author,
             session: session.finalize().into(),
@@ -163,6 +174,21 @@ impl Project {
         project.load(stored);
         project.fresh_author();
         project
+    }
+
+    /// Keeps the signatures made from now on, for [`Project::take_signatures`].
+    pub fn keep_signatures(&mut self) {
+        self.signing_key.keep();
+    }
+
+    /// The signatures made since the last call, in their order.
+    pub fn take_signatures(&mut self) -> Vec<Vec<u8>> {
+        self.signing_key.take()
+    }
+
+    /// What a [replayed](Project::replayed) project signs with next.
+    pub fn give_signatures(&mut self, signatures: &[Vec<u8>]) {
+        self.signing_key.give(signatures);
     }
 
     /// This node's member.
@@ -365,7 +391,7 @@ impl Project {
         let mut addresses = Vec::new();
         for (name, values) in edits {
             let Some(document) = self.documents.get_mut(name) else { continue };
-            if let Some(change) = document.commit(self.author, &self.signing_key, unix_s, values) {
+            if let Some(change) = document.commit(self.author, &mut self.signing_key, unix_s, values) {
                 signed.push((name.clone(), change));
                 addresses.extend(values.keys().map(|key| place::address(name, key)));
             }

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::document::Saved;
@@ -40,7 +40,7 @@ const SCHEMA: u64 = 1;
 const CHECKSUM_BYTES: usize = 8;
 
 /// The number of a [`Batch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchId(pub(crate) u64);
 
 /// What is to be written together.
@@ -74,14 +74,14 @@ pub(crate) enum Write {
 }
 
 /// What was found on disk.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Loaded {
     /// What was wrong with the file and what was done about it, as sentences for the log; empty if all was well.
     pub notes: Vec<String>,
     pub(crate) documents: Vec<StoredDocument>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct StoredDocument {
     pub(crate) name: String,
     /// Newest first.

@@ -9,6 +9,8 @@
 //! of the queue, and a bounded number of bytes each; beyond that they are dropped, which the project's own digests
 //! repair within seconds.
 
+mod recorded;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -26,6 +28,10 @@ use crdt::{
 };
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+use crate::trace::Recorder;
+
+pub use recorded::RecordedProject;
 
 /// Requests that may wait for the project thread.
 const QUEUE: usize = 1024;
@@ -168,6 +174,7 @@ pub struct Running {
 pub fn start(
     path: &Path,
     config: Config,
+    recorder: Recorder,
     events: impl FnMut(Event) + Send + 'static,
 ) -> Result<(Running, Vec<String>), OpenError> {
     let (store, loaded) = Store::open(path)?;
@@ -178,7 +185,7 @@ pub fn start(
         // The project thread outlives the committer; a closed queue means both are stopping.
         let _ = stored.send(Request::Stored(batch, result));
     })?;
-    let project = Project::new(config, loaded);
+    let project = RecordedProject::new(unix_ms(), config, loaded, recorder);
     let summary = Arc::new(Mutex::new(summarise(&project)));
     let handle =
         Handle { requests, summary: summary.clone(), waiting: Arc::default(), stopping: Arc::default() };
@@ -307,7 +314,7 @@ impl Handle {
 
 struct Actor<F> {
     handle: Handle,
-    project: Project,
+    project: RecordedProject,
     committer: Committer,
     summary: Arc<Mutex<Summary>>,
     events: F,
@@ -410,7 +417,7 @@ impl<F: FnMut(Event)> Actor<F> {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.project.poll() {
+        while let Some(output) = self.project.poll(unix_ms) {
             match output {
                 Output::Send { peer, bytes } => (self.events)(Event::Send { peer, bytes }),
                 Output::Store(batch) => {
@@ -430,6 +437,7 @@ impl<F: FnMut(Event)> Actor<F> {
             }
         }
         let summary = summarise(&self.project);
+        self.project.note_heads(unix_ms, &summary.heads_hash);
         *lock(&self.summary) = summary;
         for (reply, answer) in self.answers.drain(..) {
             // Whoever asked may have given up by now.

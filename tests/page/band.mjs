@@ -25,7 +25,7 @@ const FLAGS =
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until `look` gives something true (an exception counts as not yet), and returns it. */
-export async function eventually(what, look, limit_ms = 10_000) {
+export async function eventually(what, look, limit_ms = 20_000) {
   const until = Date.now() + limit_ms;
   let last;
   for (;;) {
@@ -62,7 +62,7 @@ export class Node {
   /** A node on loopback that knows `peers`; it plays silence, and its setup is done unless `fresh`. */
   static async start(name, { peers = [], fresh = false, command = ["up"], args = [] } = {}) {
     const node = new Node();
-    Object.assign(node, { name, peers, command, args, data: scratch() });
+    Object.assign(node, { name, peers, command, args, fresh, data: scratch() });
     await node.launch();
     cleanUp.push(() => node.child?.kill("SIGKILL"));
     if (!fresh) await node.api("PUT", "/setup", { name, done: true });
@@ -77,7 +77,8 @@ export class Node {
       BINARY,
       [
         ...this.command,
-        ...["--json", "--headless", "--no-mdns", "--no-link", "--audio", "null", "--session", "test", "--name", this.name],
+        ...["--json", "--headless", "--no-mdns", "--no-link", "--audio", "null", "--session", "test"],
+        ...(this.fresh ? [] : ["--name", this.name]),
         ...["--data-dir", path.join(this.data, "home"), "--http", this.http ? new URL(this.http).host : "127.0.0.1:0"],
         ...["--listen", this.udp ? `127.0.0.1:${this.udp}` : "127.0.0.1:0", ...dial, ...this.args],
       ],
@@ -172,14 +173,14 @@ export async function band(...names) {
 
 let browser;
 
+/** The browser of all pages; with `flags` another one. */
 export async function theBrowser(...flags) {
-  if (!browser || flags.length > 0) {
-    assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
-    const own = browser;
-    cleanUp.push(() => own.close());
-  }
-  return browser;
+  if (browser && flags.length === 0) return browser;
+  assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
+  const made = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
+  cleanUp.push(() => made.close());
+  if (flags.length === 0) browser = made;
+  return made;
 }
 
 /** What a page asked for elsewhere than at its own node, and what went wrong in it; checked at the end. */
@@ -188,10 +189,10 @@ const errors = [];
 
 /** Opens a node's page as its player would: by the link from the terminal. */
 export async function open(node, { width = 1440, height = 900, scheme = "dark", token = node.token, motion = "no-preference" } = {}) {
-  const context = await (await theBrowser()).newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
+  const context = await profile({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion });
   const page = await context.newPage();
   page.node = node;
-  page.setDefaultTimeout(10_000);
+  page.setDefaultTimeout(60_000);
   page.on("request", (request) => {
     const { origin, protocol } = new URL(request.url());
     if (!["data:", "blob:"].includes(protocol) && origin !== node.http) strangers.push(request.url());
@@ -207,6 +208,24 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   });
   await page.goto(`${node.http}/#token=${token}`);
   return page;
+}
+
+/** A browser profile of its own, without history. */
+export async function profile(options = {}) {
+  const context = await (await theBrowser()).newContext(options);
+  if (process.env.BANDMESH_PAGE) await withPageFrom(context, process.env.BANDMESH_PAGE);
+  return context;
+}
+
+/** For work on the page: its script and style from a directory, such as node/web/dist, instead of the program. */
+async function withPageFrom(context, directory) {
+  await context.route(/\/page\.(js|css)$/, async (route) => {
+    const { "if-none-match": _, ...asked } = route.request().headers();
+    const response = await route.fetch({ headers: asked });
+    const { etag: __, ...headers } = response.headers();
+    const file = new URL(route.request().url()).pathname.slice(1);
+    await route.fulfill({ response, headers, body: readFileSync(path.join(directory, file)) });
+  });
 }
 
 /** A page with its band on it. */
@@ -247,10 +266,11 @@ export function browserProcesses() {
   const found = [];
   for (const entry of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
     try {
-      const line = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
+      const line = readFileSync(`/proc/${entry}/cmdline`, "utf8");
       const parent = Number(readFileSync(`/proc/${entry}/stat`, "utf8").split(") ")[1].split(" ")[1]);
-      if (!line[0]?.includes("chrom")) continue;
-      found.push({ pid: Number(entry), parent, kind: line.find((part) => part.startsWith("--type="))?.slice(7) ?? "browser" });
+      if (!line.includes("chrom")) continue;
+      // Chromium's children write their arguments with spaces between.
+      found.push({ pid: Number(entry), parent, kind: line.match(/--type=([\w-]+)/)?.[1] ?? "browser" });
     } catch {
       // It ended while we looked.
     }

@@ -31,6 +31,7 @@ mod link;
 mod nat;
 mod node;
 mod seed;
+mod terminal;
 mod turn;
 mod wait;
 
@@ -46,4 +47,5 @@ pub use link::LinkApp;
 pub use nat::NatLab;
 pub use node::{Exit, Node, Options, number, run_to_exit};
 pub use seed::seed;
+pub use terminal::Terminal;
 pub use wait::{eventually, eventually_some, ms, seconds};

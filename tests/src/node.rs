@@ -408,7 +408,7 @@ pub fn run_to_exit(host: &Host, arguments: &[&str], limit: Duration) -> Exit {
 }
 
 /// The program on a host, without what this test run's own environment would tell it.
-fn program(host: &Host) -> Command {
+pub(crate) fn program(host: &Host) -> Command {
     let mut command = host.command(bandmesh());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BANDMESH_")) {
         command.env_remove(name);
@@ -423,10 +423,10 @@ fn text(mut file: File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn exit_code(status: ExitStatus) -> i32 {
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-fn pid(child: &Child) -> Pid {
+pub(crate) fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
 }

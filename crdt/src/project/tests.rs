@@ -287,7 +287,7 @@ fn own_edits_are_written_again_when_a_document_is_rebuilt_without_what_they_stoo
     document.forget_first_of_tail();
     let values = BTreeMap::from([("transport/tempo_bpm".to_owned(), ScalarValue::F64(77.0))]);
     document.stage(project.author, &values).unwrap();
-    document.commit(project.author, &project.signing_key, 0, &values).unwrap();
+    document.commit(project.author, &mut project.signing_key, 0, &values).unwrap();
     project.documents.insert("root".into(), document);
     let start = project.author.start;
     project.rebuild(0, "root");

@@ -23,10 +23,11 @@ const PRIORITY: i32 = 55;
 const TIMER_STEP_NS: u64 = 20_000_000;
 /// Shortest, ns.
 const TIMER_REST_NS: u64 = 50_000;
-/// MIDI 1.0: a control change, the sustain pedal, and the message that ends all notes of a channel.
+/// MIDI 1.0: a pressed key, a released one, a control change, and the sustain pedal.
+const NOTE_ON: u8 = 0x90;
+const NOTE_OFF: u8 = 0x80;
 const CONTROL_CHANGE: u8 = 0xb0;
 const SUSTAIN: u8 = 64;
-const ALL_NOTES_OFF: u8 = 123;
 /// Time between two measurements of mouth-to-ear latency, ns.
 const OBSERVE_NS: u64 = 50_000_000;
 
@@ -43,6 +44,8 @@ pub struct Plane<D> {
     next_observe_ns: u64,
     /// Whether the others have been told to let all notes go, since nothing more is sent to them.
     muted: bool,
+    /// The keys that the others know to be pressed, a bit for each, by channel.
+    pressed: [u128; 16],
 }
 
 /// One member as this thread serves it.
@@ -77,6 +80,7 @@ impl<D: Datagrams> Plane<D> {
             links: Vec::new(),
             next_observe_ns: 0,
             muted: false,
+            pressed: [0; 16],
         }
     }
 
@@ -191,14 +195,28 @@ impl<D: Datagrams> Plane<D> {
     fn silence_notes(&mut self) {
         let now = now();
         let session_now = self.shared.session_at(now);
-        for channel in 0..16 {
-            for controller in [SUSTAIN, ALL_NOTES_OFF] {
-                self.share_midi(now, session_now, &[CONTROL_CHANGE | channel, controller, 0]);
+        for (channel, keys) in (0..).zip(self.pressed) {
+            for key in (0..128).filter(|key| keys >> key & 1 == 1) {
+                self.share_midi(now, session_now, &[NOTE_OFF | channel, key, 64]);
+            }
+            if keys != 0 {
+                self.share_midi(now, session_now, &[CONTROL_CHANGE | channel, SUSTAIN, 0]);
             }
         }
     }
 
+    fn note_keys(&mut self, message: &[u8]) {
+        let [status, key @ 0..=127, velocity] = *message else { return };
+        let Some(keys) = self.pressed.get_mut(usize::from(status & 0x0f)) else { return };
+        match status & 0xf0 {
+            NOTE_ON if velocity > 0 => *keys |= 1 << key,
+            NOTE_ON | NOTE_OFF => *keys &= !(1 << key),
+            _ => {}
+        }
+    }
+
     fn share_midi(&mut self, now: LocalTime, played: SessionTime, message: &[u8]) {
+        self.note_keys(message);
         let session_now = self.shared.session_at(now);
         for Link { peer, outgoing } in &mut self.links {
             outgoing.push_midi(played, message);

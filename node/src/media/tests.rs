@@ -14,7 +14,7 @@ use transport::{
     datagram::{Kind, classify},
     rtp::{
         Header, StreamSender, StreamSenderConfig,
-        midi::{MidiSender, MidiSenderConfig},
+        midi::{MidiReceiver, MidiSender, MidiSenderConfig},
         payload_type, report,
     },
     time::{LocalTime, SessionTime},
@@ -156,6 +156,10 @@ fn mouth_to_ear_is_measured_only_on_common_time() {
     jam(&mut alice, 0);
     let measured = alice.one_way_ms().unwrap();
     assert!((30..=40).contains(&measured), "{measured} ms");
+    // Of these the packets were 30 ms on their way; the rest they waited for their callback.
+    let report = alice.incoming.report(alice.moment().local);
+    let on_the_way = report.on_the_way_ns.unwrap() as f64 / 1e6;
+    assert!((on_the_way - 30.0).abs() < 0.1 && report.one_way_ns > report.on_the_way_ns, "{on_the_way} ms");
 
     let step_ns = 5_000 * MS as i64;
     alice.common = Some((1, 1));
@@ -472,4 +476,32 @@ fn the_notes_of_a_member_that_left_are_released_at_the_output() {
     node.media.remove_peer(&node.bob);
     node.plane.look();
     assert_eq!(*lock(&node.ports.heard), [[0x90, 60, 100], [0x80, 60, 64]]);
+}
+
+#[test]
+fn muted_player_sends_no_notes_and_lets_go_of_those_that_sound() {
+    let mut node = Node::with_bob();
+    node.open(stream(1, Codec::Pcm16));
+    let mut bob = MidiReceiver::new(None);
+    let mut heard = |node: &mut Node| {
+        node.plane.look();
+        let datagrams: Vec<Bytes> = lock(&node.wire.0).drain(..).collect();
+        for datagram in datagrams.iter().filter(|datagram| classify(datagram) == Some(Kind::Rtp)) {
+            let (header, _) = Header::parse(datagram).unwrap();
+            if header.payload_type == payload_type::MIDI {
+                let at = now();
+                bob.handle_packet(at, SessionTime::from_nanos(at.as_nanos() as i64), datagram).unwrap();
+            }
+        }
+        std::iter::from_fn(|| bob.poll_event()).map(|event| event.message.to_vec()).collect::<Vec<_>>()
+    };
+    lock(&node.ports.played).extend([vec![0x90, 60, 100], vec![0x93, 64, 90], vec![0x93, 64, 0]]);
+    assert_eq!(heard(&mut node).len(), 3);
+    node.media.set_muted(true);
+    assert_eq!(heard(&mut node), [vec![0x80, 60, 64], vec![0xb0, 64, 0]], "the one key that is down");
+    lock(&node.ports.played).extend([vec![0x90, 62, 100], vec![0x80, 62, 0], vec![0x80, 60, 0]]);
+    assert_eq!(heard(&mut node), Vec::<Vec<u8>>::new());
+    node.media.set_muted(false);
+    lock(&node.ports.played).push_back(vec![0x90, 65, 100]);
+    assert_eq!(heard(&mut node), [vec![0x90, 65, 100]]);
 }

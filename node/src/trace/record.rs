@@ -10,8 +10,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use crdt::{Command, storage::BatchId};
 use engine::{CallbackTrace, PlayoutPoint, SourceTrace};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use transport::{
     PeerId,
     time::{LocalTime, SessionTime},
@@ -48,6 +50,15 @@ pub enum Record {
         at_ns: i64,
         /// How.
         call: SessionCall,
+    },
+    /// The project was called.
+    Project {
+        /// When: milliseconds since 1970.
+        at_ms: u64,
+        /// How.
+        call: ProjectCall,
+        /// What this node signed in the call, 64 octets each. They are in what it sends, too.
+        signatures: Vec<Vec<u8>>,
     },
     /// A member's receiving half was called.
     Receive {
@@ -271,6 +282,52 @@ pub enum SessionCall {
     Output(String),
 }
 
+/// Calls of [`crdt::Project`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ProjectCall {
+    /// It was opened.
+    New {
+        /// Session name.
+        session: String,
+        /// Where its ids come from.
+        seed: [u8; 32],
+        /// [`crdt::storage::Loaded`] in postcard; `None` if that was too long for a trace.
+        stored: Option<Vec<u8>>,
+    },
+    /// `command`, or `gesture`, which can be undone.
+    Command {
+        /// Which of the two.
+        gesture: bool,
+        /// The commands in JSON.
+        commands: String,
+        /// The bits of the floating-point numbers in it, in their order.
+        floats: Vec<u64>,
+        /// The answer.
+        answer: String,
+    },
+    /// `undo`.
+    Undo {
+        /// Whether to redo instead.
+        redo: bool,
+        /// The answer.
+        answer: String,
+    },
+    /// `handle_peer_connected`, the peer's public key.
+    Connected([u8; 32]),
+    /// `handle_peer_disconnected`.
+    Disconnected([u8; 32]),
+    /// `handle_message`: whose, and the frame.
+    Message([u8; 32], Vec<u8>),
+    /// `handle_stored`, and why it failed.
+    Stored(BatchId, Option<String>),
+    /// `handle_deadline`.
+    Deadline,
+    /// `poll` gave this.
+    Output(String),
+    /// What all documents came to then.
+    Heads(String),
+}
+
 /// A [`member_state::LinkReading`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecordedLink {
@@ -280,19 +337,20 @@ pub struct RecordedLink {
     rtt_us: Option<u32>,
     one_way_us: Option<u32>,
     received: u64,
+    lost: u64,
 }
 
 impl From<&member_state::LinkReading<PeerId>> for RecordedLink {
     fn from(reading: &member_state::LinkReading<PeerId>) -> Self {
-        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received } = *reading;
-        Self { peer, path, rtt_us, one_way_us, received }
+        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received, lost } = *reading;
+        Self { peer, path, rtt_us, one_way_us, received, lost }
     }
 }
 
 impl From<&RecordedLink> for member_state::LinkReading<PeerId> {
     fn from(link: &RecordedLink) -> Self {
-        let RecordedLink { peer, path, rtt_us, one_way_us, received } = *link;
-        Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received }
+        let RecordedLink { peer, path, rtt_us, one_way_us, received, lost } = *link;
+        Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received, lost }
     }
 }
 
@@ -511,6 +569,44 @@ pub enum Item {
 /// What is playing, in the form of [`ReceiveCall::Observe`].
 pub fn playing(point: Option<PlayoutPoint>) -> Option<(i64, u64)> {
     point.map(|point| (point.timestamp_frames, point.host_time.0))
+}
+
+/// Commands as JSON, and the bits of the numbers that JSON may round.
+pub fn commands(commands: &[Command]) -> (String, Vec<u64>) {
+    let mut floats = Vec::new();
+    let mut values: Vec<Value> = commands.iter().filter_map(|one| serde_json::to_value(one).ok()).collect();
+    values.iter_mut().for_each(|value| each_float(value, &mut |float| floats.push(float.to_bits())));
+    (serde_json::to_string(&values).unwrap_or_default(), floats)
+}
+
+/// Undoes [`commands`]; `None` for what that did not make.
+pub fn parse_commands(text: &str, floats: &[u64]) -> Option<Vec<Command>> {
+    let mut values: Vec<Value> = serde_json::from_str(text).ok()?;
+    let mut bits = floats.iter();
+    let mut put = |float: &mut f64| {
+        if let Some(bits) = bits.next() {
+            *float = f64::from_bits(*bits);
+        }
+    };
+    values.iter_mut().for_each(|value| each_float(value, &mut put));
+    values.into_iter().map(|value| serde_json::from_value(value).ok()).collect()
+}
+
+/// Visits the floating-point numbers of `value` in their order. JSON's depth is bounded by its parser.
+fn each_float(value: &mut Value, visit: &mut impl FnMut(&mut f64)) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let mut float = number.as_f64().unwrap_or_default();
+            visit(&mut float);
+            // Infinity and NaN are none of JSON's numbers; a trace with them keeps the old one.
+            if let Some(changed) = serde_json::Number::from_f64(float) {
+                *number = changed;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| each_float(value, visit)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| each_float(value, visit)),
+        _ => {}
+    }
 }
 
 /// Cuts `text` at [`MAX_TEXT_BYTES`].

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { pasteToken } from "./api/token";
 import { announcement, dismiss, toasts } from "./notices";
-import { connection, role, setup, socket, status } from "./store";
+import { connection, returned, role, setup, socket, status } from "./store";
 import { clean } from "./text";
 import { Button, Name } from "./ui/controls";
 import { Icon, type IconName } from "./ui/Icon";
@@ -151,7 +151,14 @@ function Tabs({ narrow }: { narrow?: boolean }) {
 
 function Banner() {
   const state = connection.value;
-  if (state === "open") return null;
+  if (state === "open") {
+    return returned.value ? (
+      <div class="banner back">
+        <Icon name="check" />
+        {returned.value}
+      </div>
+    ) : null;
+  }
   return (
     <div class="banner">
       <Icon name="warning" />

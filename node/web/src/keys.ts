@@ -52,7 +52,7 @@ export const shortcuts: Shortcut[] = [
   { keys: "+ / −", does: "Faster or slower by one beat a minute", run: ({ key }) => nudgeTempo(key === "-" ? -1 : 1) },
   { keys: "C", does: "Metronome click, only in my ears", run: toggleMetronome },
   { keys: "L", does: "Link on or off", run: toggleLink },
-  { keys: "Home (no fader)", does: "Go to bar 1", run: () => play({ position_beats: 0 }) },
+  { keys: "Home", does: "Go to bar 1, unless a fader or list has the focus", run: () => play({ position_beats: 0 }) },
   {
     keys: "M",
     does: "Mute: the strip with the focus only for me, otherwise myself",
@@ -112,7 +112,7 @@ function nameOf(event: KeyboardEvent): string | null {
   }
   if (event.altKey) return null;
   if (key === " ") return "Space";
-  if (key === "Home") return "Home (no fader)";
+  if (key === "Home") return "Home";
   if (key === "+" || key === "-" || key === "=") return "+ / −";
   if (/^[0-9]$/.test(key)) return "0 … 9";
   if (/^[ms]$/i.test(key) && shiftKey) return `Shift ${key.toUpperCase()}`;
@@ -131,7 +131,7 @@ function onKeyDown(event: KeyboardEvent): void {
   if (!shortcut) return;
   // The space bar presses the button that has the focus, and Home belongs to faders and lists.
   if (name === "Space" && target.closest("button, a, [tabindex]")) return;
-  if (name === "Home (no fader)" && target !== document.body) return;
+  if (name === "Home" && target !== document.body) return;
   if (event.repeat && name !== "+ / −") return;
   event.preventDefault();
   shortcut.run(event);

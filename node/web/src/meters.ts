@@ -81,7 +81,7 @@ export function latestMeters(): Meters | null {
   return latest;
 }
 
-/** Calls `draw` in each frame until the returned function is called. `calm`: only twice a second may anything move. */
+/** Calls `draw` in each frame until the returned function is called. `calm`: numbers may change, nothing may move. */
 export function everyFrame(draw: (now: number, calm: boolean) => void): () => void {
   frames.add(draw);
   wake();
@@ -137,13 +137,12 @@ function frame(now: number): void {
   lastFrame = now;
   const fresh = !measured;
   const calm = still.matches;
-  const due = now - lastCalm >= CALM_MS;
-  if (due) lastCalm = now;
-  for (const draw of frames) draw(now, calm && !due);
+  for (const draw of frames) draw(now, calm);
   // Nothing moved since the last message: its bars are drawn already.
   if (!fresh && now - latestAt < 1_000) return;
   measure(fresh);
-  if (calm && !due) return;
+  if (calm && now - lastCalm < CALM_MS) return;
+  lastCalm = now;
   const speak = now - lastSpoken >= CALM_MS;
   if (speak) lastSpoken = now;
   const elapsed_s = Math.min(0.5, (now - lastStep) / 1_000);

@@ -39,6 +39,9 @@ export const setup = signal<Setup | null>(null);
 /** How many times the page has had to come back; what is fetched once is fetched anew. */
 export const generation = signal(0);
 
+/** Said for a moment after the connection was lost and is back. */
+export const returned = signal("");
+
 export const me = computed(() => status.value?.peer_id ?? "");
 export const readOnly = computed(() => role.value === "viewer" || connection.value !== "open");
 
@@ -129,6 +132,7 @@ async function refreshTracks(): Promise<void> {
 
 // --- what the node says -------------------------------------------------------------------------------
 
+const RETURNED_MS = 10_000;
 let wasOpen = false;
 let lastUptime = Number.POSITIVE_INFINITY;
 
@@ -138,7 +142,7 @@ export const socket = new Socket({
     connection.value = state === "connecting" && before === "lost" ? "lost" : state;
     if (state === "open") {
       if (wasOpen) {
-        announce("Connected to the node again.");
+        back("Connected to the node again.");
         generation.value += 1;
       }
       wasOpen = true;
@@ -149,10 +153,18 @@ export const socket = new Socket({
   onMessage: take,
 });
 
+function back(words: string): void {
+  returned.value = words;
+  announce(words);
+  setTimeout(() => {
+    if (returned.value === words) returned.value = "";
+  }, RETURNED_MS);
+}
+
 function take(message: ServerMessage): void {
   switch (message.type) {
     case "status":
-      if (message.data.uptime_s < lastUptime && Number.isFinite(lastUptime)) toast("The node was restarted.", "notice");
+      if (message.data.uptime_s < lastUptime && Number.isFinite(lastUptime)) back("The node was restarted; connected again.");
       lastUptime = message.data.uptime_s;
       status.value = message.data;
       break;

@@ -8,6 +8,7 @@
 //! Limits: Mallory speaks from one peer identity and cannot touch the packets of others; QUIC's handshake is not in
 //! these worlds, so neither are attacks on it.
 
+pub mod announcements;
 mod false_clock;
 mod forgery;
 

@@ -9,6 +9,7 @@
 //! with an error.
 
 mod engine;
+mod project;
 mod receive;
 
 use std::{
@@ -191,7 +192,7 @@ pub fn replay(input: impl Read) -> Result<Outcome, ReplayError> {
         (None, Some(End::Lost { .. })) => "after a gap".to_owned(),
         (None, None) if outcome.difference.is_some() => "not read to its end".to_owned(),
         (None, None) if reader.is_truncated() => "in the middle of a block: the file is cut off".to_owned(),
-        (None, None) => "without an end record: the node was killed".to_owned(),
+        (None, None) => "without an end record: the node was killed, or did not end in time".to_owned(),
     };
     if outcome.equal {
         outcome.callbacks_left = cores.engines.waiting();
@@ -203,6 +204,7 @@ pub fn replay(input: impl Read) -> Result<Outcome, ReplayError> {
         }
     }
     outcome.compared = cores.compared();
+    outcome.warnings.extend(cores.project.warning());
     Ok(outcome)
 }
 
@@ -240,6 +242,7 @@ fn warnings(version: &str, arch: &str) -> Vec<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
     Session,
+    Project,
     Receive(PeerId),
     Engine(u32),
     Link,
@@ -255,6 +258,7 @@ impl Lane {
                 None => Self::None,
             },
             Item::Record(Record::Session { .. }) => Self::Session,
+            Item::Record(Record::Project { .. }) => Self::Project,
             Item::Record(Record::Receive { peer, .. }) => Self::Receive(*peer),
             Item::Record(
                 Record::Engine { engine, .. }
@@ -275,6 +279,7 @@ struct Cores {
     session: Option<RecordedSession>,
     session_outputs: u64,
     session_frames: u64,
+    project: project::Lane,
     members: receive::Members,
     engines: engine::Engines,
     bridge: LinkBridge,
@@ -291,6 +296,7 @@ impl Cores {
             session: None,
             session_outputs: 0,
             session_frames: 0,
+            project: project::Lane::default(),
             members: receive::Members::default(),
             engines: engine::Engines::default(),
             bridge: LinkBridge::default(),
@@ -320,6 +326,10 @@ impl Cores {
     fn handle_record(&mut self, item: &Item, record: &Record) -> Result<(), Halt> {
         match record {
             Record::Session { at_ns, call } => self.handle_session(item, *at_ns, call),
+            Record::Project { at_ms, call, signatures } => {
+                let me = self.start.me;
+                self.project.handle(&me, *at_ms, call, signatures, &self.recorder, &self.memory)
+            }
             Record::Receive { peer, call } => {
                 self.members.handle(*peer, call, &self.recorder, &self.memory, &mut self.engines)
             }
@@ -445,6 +455,7 @@ impl Cores {
     fn compared(&self) -> BTreeMap<&'static str, u64> {
         let mut compared = self.members.compared();
         compared.extend(self.engines.compared());
+        compared.extend(self.project.compared());
         compared.insert("session_outputs", self.session_outputs);
         compared.insert("session_frames", self.session_frames);
         compared.insert("link_decisions", self.bridge_decisions);

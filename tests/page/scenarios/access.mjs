@@ -57,6 +57,7 @@ export default async function () {
   await eventually("the beat is still counted", async () => (await calm.locator(".counter-beat").innerText()) !== "");
   const lines = new Set();
   for (let at = 0; at < 5; at++) {
+    assert.ok(!(await calm.locator(".counter-line").isVisible()), "no sweeping line");
     lines.add(await calm.locator(".counter-line").evaluate((line) => line.style.transform));
     await calm.waitForTimeout(120);
   }

@@ -1,6 +1,6 @@
 // Two people at two nodes with their hands on one desk.
 import assert from "node:assert/strict";
-import { band, eventually, openBand, pause, shot, step, strip, words } from "../band.mjs";
+import { band, eventually, openBand, pause, profile, shot, step, strip, words } from "../band.mjs";
 
 const gainFor = (page, node, whom) =>
   strip(page, node).getByRole("slider", { name: new RegExp(`^Gain of .*${whom}$`) });
@@ -60,8 +60,8 @@ export default async function () {
 
   // Mute and solo for everyone.
   for (const what of ["Mute", "Solo"]) {
-    const button = strip(left, bob).getByRole("button", { name: new RegExp(`^${what} .*for everyone`) });
-    const echo = strip(right, bob).getByRole("button", { name: new RegExp(`^${what} .*for everyone`) });
+    const button = strip(left, bob).getByRole("button", { name: new RegExp(`^${what} .*, for everyone`) });
+    const echo = strip(right, bob).getByRole("button", { name: new RegExp(`^${what} .*, for everyone`) });
     // From the click to what the page shows, measured inside the page.
     const took = await button.evaluate(
       (element) =>
@@ -99,13 +99,32 @@ export default async function () {
   step("my own mix is mine alone");
 
   // Muted themselves is another sign than muted by me.
-  await right.locator(".strip.own").getByRole("button", { name: "Mute myself" }).click();
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
   await strip(left, bob).getByText("Muted themselves").waitFor();
   assert.equal(await strip(left, bob).locator(".sign").count(), 2, "both signs at once, two different ones");
   await shot(left, "signs-1440-dark");
-  await right.locator(".strip.own").getByRole("button", { name: "Mute myself" }).click();
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
   await eventually("the sign goes", async () => (await strip(left, bob).getByText("Muted themselves").count()) === 0);
   step("muted by me and muted themselves are two signs");
+
+  // The third sign comes when a bandmate's node reports that nothing of mine arrives: here, said by hand.
+  const context = await profile();
+  const third = await context.newPage();
+  await third.routeWebSocket(/\/api\/v1\/ws/, (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((message) => {
+      const said = JSON.parse(message);
+      if (said.type === "peers") said.data = said.data.map((peer) => ({ ...peer, hears_me: false, muted_by_me: true, muted_themselves: true }));
+      socket.send(JSON.stringify(said));
+    });
+  });
+  await third.goto(`${alice.http}/#token=${alice.token}`);
+  await strip(third, bob).getByText("Does not hear you").waitFor();
+  const signs = await strip(third, bob).locator(".sign").evaluateAll((list) => list.map((sign) => `${sign.textContent} ${sign.querySelector("path").getAttribute("d")} ${getComputedStyle(sign).backgroundColor}`));
+  assert.equal(new Set(signs).size, 3);
+  for (const part of [0, 1, 2]) for (const other of [0, 1, 2]) assert.ok(part === other || signs[part].split(" M")[1] !== signs[other].split(" M")[1], "a different picture each");
+  await context.close();
+  step("does not hear you is a third one");
 
   // The beat, for both.
   await left.getByRole("button", { name: "Play", exact: true }).click();

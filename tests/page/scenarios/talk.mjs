@@ -28,6 +28,7 @@ export default async function () {
   await shot(right, "chat-768-dark");
 
   // Tracks.
+  const names = (page) => page.getByLabel("Name of the track").evaluateAll((inputs) => inputs.map(({ value }) => value));
   await left.keyboard.press("Escape");
   await left.locator(".main").focus();
   await left.keyboard.press("k");
@@ -35,9 +36,8 @@ export default async function () {
   for (const name of ["Drums", "Bass", "Guitar"]) {
     await left.getByLabel("Name of a new track").fill(name);
     await left.getByRole("button", { name: "Add track" }).click();
-    await right.locator(`.track input[value="${name}"]`).waitFor();
+    await eventually(`Bob has ${name}`, async () => (await names(right)).includes(name));
   }
-  const names = (page) => page.getByLabel("Name of the track").evaluateAll((inputs) => inputs.map(({ value }) => value));
   const both = (what, expected) =>
     eventually(what, async () => {
       const [one, other] = [await names(left), await names(right)];

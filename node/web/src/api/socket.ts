@@ -30,7 +30,12 @@ export class Socket {
 
   constructor(private readonly handlers: Handlers) {
     setInterval(() => {
-      if (this.ready && performance.now() - this.lastHeard > SILENCE_MS) this.socket?.close();
+      const { socket } = this;
+      if (!socket || performance.now() - this.lastHeard < SILENCE_MS) return;
+      // A node that hangs does not answer the goodbye either.
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+      this.ended();
     }, 1_000);
     addEventListener("online", () => this.now());
     document.addEventListener("visibilitychange", () => {
@@ -100,20 +105,23 @@ export class Socket {
 
   private follow(socket: WebSocket): void {
     this.socket = socket;
+    this.lastHeard = performance.now();
     socket.onmessage = (event) => {
       this.lastHeard = performance.now();
       this.take(JSON.parse(String(event.data)) as ServerMessage);
     };
-    socket.onclose = (event) => {
-      this.socket = null;
-      this.ready = false;
-      for (const { reject } of this.answers.values()) {
-        reject({ code: "no_connection", detail: "The connection to the node broke before it answered." } as Problem);
-      }
-      this.answers.clear();
-      if (event.code === NO_TOKEN) this.handlers.onState("bad_token");
-      else this.later();
-    };
+    socket.onclose = (event) => this.ended(event.code);
+  }
+
+  private ended(code?: number): void {
+    this.socket = null;
+    this.ready = false;
+    for (const { reject } of this.answers.values()) {
+      reject({ code: "no_connection", detail: "The connection to the node broke before it answered." } as Problem);
+    }
+    this.answers.clear();
+    if (code === NO_TOKEN) this.handlers.onState("bad_token");
+    else this.later();
   }
 
   private take(message: ServerMessage): void {

@@ -70,7 +70,7 @@ export function Name({ text, class: className }: { text: string; class?: string 
   );
 }
 
-export function Meter({ sources, label }: { sources: Source[]; label: string }) {
+export function Meter({ sources, label, lies }: { sources: Source[]; label: string; lies?: boolean }) {
   const host = useRef<HTMLDivElement>(null);
   const key = JSON.stringify(sources);
   useEffect(() => {
@@ -80,7 +80,7 @@ export function Meter({ sources, label }: { sources: Source[]; label: string }) 
   }, [key]);
   return (
     <div
-      class="meter"
+      class={`meter ${sources.length > 1 ? "pair-of" : ""} ${lies ? "lies" : ""}`}
       ref={host}
       role="meter"
       aria-label={label}

@@ -82,10 +82,11 @@ function OwnStrip() {
   const mine = now?.me;
   return (
     <article class={`strip own ${mine?.muted ? "silenced" : ""}`} style={{ "--who": who.color }} aria-label="You" data-peer={me.value}>
-      <StripHead who={who}>
+      <StripHead who={who} />
+      <div class="device-row">
+        <DevicePicker compact />
         <Button label="Settings" icon="gear" class="quiet" keys="," harmless onClick={() => (dialog.value = "settings")} />
-      </StripHead>
-      <DevicePicker compact />
+      </div>
       <ul class="signs" aria-label="Your state">
         {mine?.muted && <Sign icon="micOff" kind="themselves" text="You are muted" />}
         {now?.feedback_warning && <Sign icon="warning" kind="deaf" text="Feedback: use headphones" />}
@@ -116,7 +117,7 @@ function OwnStrip() {
             onMove={(monitor_gain_db) => changeMe({ monitor_gain_db })}
             onSet={(monitor_gain_db) => changeMe({ monitor_gain_db })}
           />
-          <Toggle on={mine?.muted ?? false} label="Mute myself for everyone" keys="M" class="mute" icon="micOff" disabled={!mine} onClick={toggleMyMute} />
+          <Toggle on={mine?.muted ?? false} label="Mute my microphone" keys="M" class="mute" icon="micOff" disabled={!mine} onClick={toggleMyMute} />
           <Toggle
             on={mine?.monitor ?? false}
             label="Hear myself"
@@ -201,13 +202,13 @@ function Loudness() {
   }, []);
   return (
     <dl class="loudness" ref={host}>
-      <dt>Loudness now</dt>
+      <dt>LUFS now</dt>
       <dd>
-        <span data-figure="momentary">–</span> <small>LUFS</small>
+        <span data-figure="momentary">–</span>
       </dd>
-      <dt>Last 3 s</dt>
+      <dt>LUFS, 3 s</dt>
       <dd>
-        <span data-figure="short">–</span> <small>LUFS</small>
+        <span data-figure="short">–</span>
       </dd>
       <dt>Limiter</dt>
       <dd class="limiter">

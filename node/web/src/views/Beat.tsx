@@ -47,7 +47,7 @@ export function BeatBar() {
         </label>
       </div>
       <div class="beat-group">
-        <Toggle on={now?.metronome ?? false} label="Metronome, only in my ears" keys="C" icon="metronome" onClick={toggleMetronome}>
+        <Toggle on={now?.metronome ?? false} label="Click of the metronome, only in my ears" keys="C" icon="metronome" onClick={toggleMetronome}>
           <span class="button-text">Click</span>
         </Toggle>
         <Toggle

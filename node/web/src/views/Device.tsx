@@ -50,8 +50,8 @@ function useDevices(): void {
   }, [device]);
 }
 
-/** The device, its state, and in the long form its rate and period. */
-export function DevicePicker({ compact }: { compact?: boolean }) {
+/** The device and its state; unless `simple`, its rate and period; unless `compact`, a way to try it. */
+export function DevicePicker({ compact, simple }: { compact?: boolean; simple?: boolean }) {
   useDevices();
   const list = devices.value?.audio ?? [];
   const now = audio.value;
@@ -83,7 +83,7 @@ export function DevicePicker({ compact }: { compact?: boolean }) {
           </output>
         )}
       </label>
-      {!compact && now && (
+      {!compact && !simple && now && (
         <div class="pair">
           <label class="field">
             <span class="field-label">Rate</span>
@@ -126,6 +126,7 @@ function InputTest() {
       <Meter
         sources={deviceMeter("input")}
         label="Level of my input"
+        lies
       />
       <Button label="Play a test tone for two seconds" class="wide" icon="note" onClick={() => void call("POST", "/audio/test-tone", {})}>
         Play a test tone

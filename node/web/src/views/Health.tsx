@@ -131,7 +131,7 @@ function DeviceFigures() {
         <Figure
           label="This page"
           value={page.age_p95_ms === null ? "–" : `${whole(Math.max(0, page.age_p95_ms))} ms`}
-          note={`old at most are 95 % of meters, ${page.frames_s.toFixed(0)} a second`}
+          note={`from the sound to the meter on screen, at most, for 95 % of ${page.frames_s.toFixed(0)} frames a second`}
         />
       </dl>
       {past && (

@@ -108,7 +108,7 @@ function Form({ button, done, onDone }: { button: string; done?: boolean; onDone
           </fieldset>
         </>
       )}
-      <DevicePicker />
+      <DevicePicker simple={done ?? false} />
       <p class="headphones">
         <Icon name="headphones" />
         <span>

@@ -1,5 +1,4 @@
 // A strip of the desk: one member, their level, and two mixes of them side by side: mine alone, and everyone's.
-import type { ComponentChildren } from "preact";
 import { allowed, mixForMe, set } from "../actions";
 import type { Peer } from "../api/types";
 import { heldValue, person, project, touchesAt, type Person } from "../store";
@@ -36,7 +35,7 @@ export function MemberStrip({ peer, leaving }: { peer: Peer; leaving: boolean })
   );
 }
 
-export function StripHead({ who, children }: { who: Person; children?: ComponentChildren }) {
+export function StripHead({ who }: { who: Person }) {
   return (
     <header class="strip-head">
       <span class="avatar">
@@ -48,7 +47,6 @@ export function StripHead({ who, children }: { who: Person; children?: Component
         </h3>
         {who.instrument && <Name text={who.instrument} class="quiet" />}
       </span>
-      {children}
     </header>
   );
 }

@@ -39,6 +39,8 @@ pub struct Following {
     pub strips: Mutex<BTreeMap<PeerId, Strip>>,
     /// Addresses that have changed since the last reading began.
     pub changed: Mutex<BTreeSet<String>>,
+    /// A timer runs for touches that wait until they may be sent.
+    pub sending_touches: AtomicBool,
     /// The register was changed here and not yet written down.
     pub beat_changed_here: AtomicBool,
 }

@@ -1,6 +1,10 @@
 //! People: what they touch is heard and shown, what they do is said, and what this player did is undone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use engine::Strip;
 use futures::{FutureExt, future::BoxFuture};
@@ -26,6 +30,7 @@ use crate::{
         member_state::LinkReading,
         message::{LinkState, MemberState, NO_PATH},
         notifier::{Kind, Notifier},
+        touch::SEND_INTERVAL_NS,
     },
 };
 
@@ -81,6 +86,29 @@ impl Inner {
         }
         lock(&self.session).handle_links(now, readings);
         self.pump();
+    }
+
+    /// Sends the touches that came too soon after one another once they may be: the brain's own tick would come late, and a
+    /// drag that waits for it at each step would never get out of its rhythm.
+    fn send_touches_soon(self: &Arc<Self>) {
+        if self.following.sending_touches.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.clone();
+        tokio::spawn(async move {
+            let mut waits = true;
+            while waits {
+                tokio::time::sleep(Duration::from_nanos(SEND_INTERVAL_NS.unsigned_abs())).await;
+                waits = {
+                    let mut session = lock(&inner.session);
+                    session.handle_deadline(now());
+                    session.touches().waits()
+                };
+                inner.pump();
+            }
+            // A touch that comes in between goes out with the tick.
+            inner.following.sending_touches.store(false, Ordering::Release);
+        });
     }
 
     /// People hold something else at these addresses: the mix follows at once.
@@ -159,8 +187,15 @@ impl People for NodeBackend {
     }
 
     fn touch(&self, source: u32, address: &str, value: Option<Value>) -> Result<(), BackendError> {
-        let touched = lock(&self.0.session).touch(now(), source, address, value);
+        let (touched, waits) = {
+            let mut session = lock(&self.0.session);
+            let touched = session.touch(now(), source, address, value);
+            (touched, session.touches().waits())
+        };
         self.0.pump();
+        if waits {
+            self.0.send_touches_soon();
+        }
         touched.map_err(|error| BackendError::Invalid(error.to_string()))
     }
 

@@ -231,6 +231,11 @@ impl<P: Ord + Clone> Touches<P> {
         self.held.values().map(due).min()
     }
 
+    /// Whether a value of this node's waits until it may be sent.
+    pub fn waits(&self) -> bool {
+        self.held.values().any(|held| held.unsent)
+    }
+
     /// The next message for all members.
     pub fn poll_send(&mut self) -> Option<Touch> {
         self.sends.pop_front()
@@ -404,7 +409,9 @@ mod tests {
         assert_eq!(sent(&mut touches), [TouchValue::Number(0.0), TouchValue::Number(-3.0)]);
         touches.touch(32 * MS, 1, GAIN, Some(json!(-9))).unwrap();
         assert_eq!(touches.poll_deadline(), Some(55 * MS));
+        assert!(touches.waits());
         touches.handle_deadline(55 * MS);
+        assert!(!touches.waits());
         assert_eq!(sent(&mut touches), [TouchValue::Number(-9.0)]);
         touches.touch(56 * MS, 1, GAIN, Some(json!(-10))).unwrap();
         touches.end(57 * MS, 1, GAIN);

@@ -91,9 +91,10 @@ impl Disk {
     pub fn lose_power(&self, random: &mut Random, mid_commit: bool) {
         let mut content = self.lock();
         content.owner += 1;
-        let keep = content.cut_point(random, mid_commit);
-        let safe =
-            if content.lies_about_sync { 0 } else { content.last_sync(keep).map_or(0, |last| last + 1) };
+        let cut = content.cut_point(random, mid_commit);
+        // A lying disk had everything in a cache that is gone as a whole: what is left is old, but not torn.
+        let keep = if content.lies_about_sync { 0 } else { cut };
+        let safe = content.last_sync(keep).map_or(0, |last| last + 1);
         let mut image = std::mem::take(&mut content.settled);
         for (index, operation) in content.since.drain(..).take(keep).enumerate() {
             apply(&mut image, &operation, (index >= safe).then_some(&mut *random));

@@ -11,8 +11,8 @@
 //!
 //! [`emulator`] puts the same paths between real processes.
 //!
-//! What a run cannot show: libp2p, quinn and the operating system are not in it, only the decisions above
-//! them.
+//! What such a run cannot show: libp2p, quinn and the operating system are not in it, only the decisions above
+//! them. [`stack`] runs the product's whole network driver, libp2p and quinn included, in virtual time.
 
 pub mod checker;
 pub mod clock;

@@ -76,6 +76,9 @@ pub struct Bounds {
     /// Largest share of clock estimates whose true error is above the stated one. Errors wander slowly, so misses come
     /// in rows, and one run in a thousand has all of them.
     pub clock_misses: f64,
+    /// By how much an estimate may be further off than it states without counting as a miss: what a path hides from
+    /// every exchange of packets.
+    pub clock_slack: Duration,
     /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
     /// buffer's loss target, and its growing and shrinking.
     pub concealed: f64,
@@ -100,6 +103,7 @@ impl Default for Bounds {
             beat_phase: Duration::from_millis(3),
             settling: Duration::from_secs(12),
             clock_misses: 0.01,
+            clock_slack: Duration::ZERO,
             concealed: 0.01,
         }
     }

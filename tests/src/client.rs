@@ -18,6 +18,7 @@ pub struct Client {
     host: Host,
     base: String,
     token: String,
+    timeout: Duration,
 }
 
 /// An answer, whatever its status.
@@ -58,12 +59,22 @@ impl Reply {
 impl Client {
     /// A client for the node on `host` whose ready line said `http`.
     pub fn new(host: &Host, http: &str, token: &str) -> Self {
-        Self { host: host.clone(), base: http.trim_end_matches('/').into(), token: token.into() }
+        Self {
+            host: host.clone(),
+            base: http.trim_end_matches('/').into(),
+            token: token.into(),
+            timeout: TIMEOUT,
+        }
     }
 
     /// This client with another token, `None` for none at all.
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.unwrap_or_default().into(), ..self.clone() }
+    }
+
+    /// This client for what may take longer than an ordinary answer.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// The address of the interface.
@@ -75,6 +86,22 @@ impl Client {
     #[track_caller]
     pub fn get(&self, path: &str) -> Reply {
         self.request("GET", path, None, &[])
+    }
+
+    /// GET `/api/v1` + `path` of something that is no text: its `Content-Type` and bytes.
+    #[track_caller]
+    pub fn download(&self, path: &str) -> (String, Vec<u8>) {
+        self.host.run(|| {
+            let config = ureq::Agent::config_builder().timeout_global(Some(self.timeout));
+            let agent = ureq::Agent::new_with_config(config.build());
+            let request = agent
+                .get(format!("{}/api/v1{path}", self.base))
+                .header("Authorization", format!("Bearer {}", self.token));
+            let mut response = request.call().unwrap_or_else(|e| panic!("GET {path}: {e}"));
+            let content_type = response.headers().get("content-type").and_then(|v| v.to_str().ok());
+            let content_type = content_type.unwrap_or_default().to_owned();
+            (content_type, response.body_mut().read_to_vec().expect("read the body"))
+        })
     }
 
     /// PATCH with a JSON body.
@@ -112,7 +139,7 @@ impl Client {
         }
         self.host.run(|| {
             let config =
-                ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
+                ureq::Agent::config_builder().timeout_global(Some(self.timeout)).http_status_as_error(false);
             let agent = ureq::Agent::new_with_config(config.build());
             let mut response = match body {
                 Some(body) => {

@@ -1,9 +1,10 @@
 //! A person at a terminal: a pseudo terminal with a program in it, and eyes on its screen.
 
 use crate::lan::Host;
-use crate::node::{exit_code, program};
+use crate::node::{exit_code, pid, program};
 use crate::wait::eventually_some;
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -79,9 +80,10 @@ impl Terminal {
         modes.local_flags.contains(usual) && !self.screen.lock().unwrap().screen().alternate_screen()
     }
 
-    /// The program's process id.
-    pub fn process_id(&self) -> u32 {
-        self.child.id()
+    /// Asks the program to end with SIGTERM.
+    #[track_caller]
+    pub fn terminate(&self) {
+        kill(pid(&self.child), Signal::SIGTERM).expect("send SIGTERM");
     }
 
     /// Waits until the program ends, and returns its exit code.

@@ -42,10 +42,12 @@ fn gaps_ms(heard: &[f32]) -> Vec<f64> {
 fn device_changes_in_the_middle_of_a_song_and_the_others_hear_a_short_gap() {
     let lan = Lan::alone(2);
     let (mut bob, _, heard) = player(&lan, 1, "Bob", &silence());
-    let (alice, song, _) = player(&lan, 0, "Alice", &tone(60.0));
+    let (alice, song, _) = player(&lan, 0, "Alice", &tone(15.0));
     eventually(seconds(5), "Bob hears Alice", || peak_db(&bob) > -20.0);
     let again = format!("file:{}", song.display());
-    let put = |change: Value| alice.api().put("/audio", &change).ok();
+    // Opening a device is work, and the file has to be read.
+    let api = alice.api().with_timeout(seconds(16));
+    let put = |change: Value| api.put("/audio", &change).ok();
 
     // Another period, and a device that only hears; the song begins anew.
     for period in [256, 64] {
@@ -136,7 +138,8 @@ fn mute_is_silence_for_the_others_and_nothing_else() {
     eventually(seconds(5), "Bob hears Alice", || peak_db(&bob) > -20.0);
     let me = alice.api().put("/me", &json!({"muted": true})).ok();
     assert_eq!((me["muted"].as_bool(), &alice.status()["me"]), (Some(true), &me));
-    eventually(seconds(3), "Bob hears silence", || peak_db(&bob) < -60.0);
+    // The meter falls by 20 dB a second.
+    eventually(seconds(8), "Bob hears silence", || peak_db(&bob) < -60.0);
     let received = number(&bob.peer(&alice), "/audio/received");
     eventually(seconds(2), "packets go on", || {
         number(&bob.peer(&alice), "/audio/received") > received + 100.0
@@ -145,12 +148,12 @@ fn mute_is_silence_for_the_others_and_nothing_else() {
     alice.api().put("/me", &json!({"monitor": true, "monitor_gain_db": 0})).ok();
     eventually(seconds(2), "Alice hears herself, to tune", || peak_db(&alice) > -20.0);
     alice.api().put("/me", &json!({"muted": false, "input_gain_db": -20})).ok();
-    eventually(seconds(3), "Bob hears Alice, softer", || (-35.0..-25.0).contains(&peak_db(&bob)));
+    eventually(seconds(5), "Bob hears Alice, softer", || (-35.0..-25.0).contains(&peak_db(&bob)));
     bob.api().put(&format!("/peers/{}", alice.id()), &json!({"pan": 1.0, "soloed_by_me": true})).ok();
     let peer = bob.peer(&alice);
     assert_eq!((number(&peer, "/pan"), peer["soloed_by_me"].as_bool()), (1.0, Some(true)));
     bob.api().put("/master", &json!({"gain_db": -20})).ok();
-    eventually(seconds(3), "Bob's master turns Alice down", || peak_db(&bob) < -45.0);
+    eventually(seconds(5), "Bob's master turns Alice down", || peak_db(&bob) < -45.0);
 }
 
 #[test]
@@ -191,7 +194,9 @@ fn name_and_colour_given_on_the_page_reach_everybody() {
     eventually(seconds(3), "Bob sees the new name", || bob.peer(&alice)["name"] == "Maya <b>");
     let address = format!("/members/{}", alice.id());
     let member = eventually_some(seconds(5), "the project has it too", || {
-        let member = bob.project(&address);
+        // Alice's own entry may still be on its way.
+        let answer = bob.api().get(&format!("/project{address}"));
+        let member = (answer.status == 200).then(|| answer.ok())?;
         (member["instrument"] == "bass").then_some(member)
     });
     assert_eq!((member["name"].as_str(), member["color"].as_str()), (Some("Maya <b>"), Some("#3fa9f5")));
@@ -234,13 +239,10 @@ fn last_minutes_diagnosis_and_support_bundle_tell_of_a_real_session() {
         "{peer}"
     );
 
-    let token = std::fs::read_to_string(alice.data_dir().join("token")).unwrap();
-    let request = format!(
-        "GET /api/v1/support-bundle HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
-        token.trim()
-    );
-    let bundle = alice.api().raw(request.as_bytes());
-    assert!(bundle.contains("application/zip"), "{}", bundle.chars().take(600).collect::<String>());
+    let (kind, bundle) = alice.api().with_timeout(seconds(30)).download("/support-bundle");
+    assert_eq!((kind.as_str(), &bundle[..4]), ("application/zip", &b"PK\x03\x04"[..]));
+    // Names of files stand in a zip as they are.
+    let bundle = String::from_utf8_lossy(&bundle);
     for file in
         ["README.txt", "status.json", "history.json", "log.txt", "doctor.txt", "config.toml", "versions.txt"]
     {

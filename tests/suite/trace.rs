@@ -69,6 +69,8 @@ fn a_session_is_decided_again_from_its_trace() {
             ("clock_estimates", 30.0),
             ("session_outputs", 4.0),
             ("session_frames", 4.0),
+            ("project_outputs", 2.0),
+            ("project_states", 2.0),
         ] {
             assert!(compared(kind) >= least, "{whose}: {} {kind}", compared(kind));
         }

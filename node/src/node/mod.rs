@@ -218,14 +218,15 @@ impl Node {
         let to_mesh: Arc<OnceLock<Mesh>> = Arc::default();
         let (mesh_cell, missed, project_recorder) =
             (to_mesh.clone(), project_missed.clone(), recorder.clone());
-        let (project, notes) = project::start(&settings.project_file, config, recorder.clone(), move |event| {
-            if let Some(mesh) = mesh_cell.get() {
-                brain::serve_project(mesh, &project_recorder, &event);
-            }
-            if !matches!(event, project::Event::Send { .. }) && project_events.try_send(event).is_err() {
-                missed.store(true, Ordering::Release);
-            }
-        })?;
+        let (project, notes) =
+            project::start(&settings.project_file, config, recorder.clone(), move |event| {
+                if let Some(mesh) = mesh_cell.get() {
+                    brain::serve_project(mesh, &project_recorder, &event);
+                }
+                if !matches!(event, project::Event::Send { .. }) && project_events.try_send(event).is_err() {
+                    missed.store(true, Ordering::Release);
+                }
+            })?;
         warnings.extend(notes);
         let stored = stored_beat(&project.handle).await;
 

@@ -75,7 +75,8 @@ impl Inner {
                 path: paths.get(&peer).copied().unwrap_or(NO_PATH),
                 rtt_us: rtt_us.and_then(|us| u32::try_from(us).ok()),
                 one_way_us: one_way_us.and_then(|us| u32::try_from(us).ok()),
-                received: report.map_or(0, |report| report.totals.received),
+                received: report.as_ref().map_or(0, |report| report.totals.received),
+                lost: report.as_ref().map_or(0, |report| report.totals.lost),
             });
         }
         lock(&self.session).handle_links(now, readings);

@@ -20,8 +20,12 @@ pub const INTERVAL_NS: i64 = 1_000_000_000;
 pub const LEAST_INTERVAL_NS: i64 = 100_000_000;
 /// Members up to which [`INTERVAL_NS`] holds; with twice as many it is twice as long.
 pub const EASY_MEMBERS: usize = 16;
-/// Silence of a stream after which its sender is told that nothing arrives, ns.
+/// Stretch of a stream that is judged: if nothing usable came in it, its sender is told that nothing arrives, ns.
 pub const DEAF_AFTER_NS: i64 = 2_000_000_000;
+/// A stream of which less than one packet in this many arrives is nothing anybody can play to.
+const USABLE_SHARE: u64 = 10;
+/// As many packets show that a stream has begun.
+const FIRST_PACKETS: u64 = 10;
 /// Messages a second taken from a member.
 pub const RATE_PER_S: u32 = 20;
 /// How long a state is believed, ns: three messages of a full session.
@@ -42,6 +46,8 @@ pub struct LinkReading<P> {
     pub one_way_us: Option<u32>,
     /// Packets of its audio that came since its stream began.
     pub received: u64,
+    /// Packets that did not.
+    pub lost: u64,
 }
 
 /// Own and others' states.
@@ -66,8 +72,9 @@ struct Member {
 /// Whether sound arrives from one member.
 #[derive(Debug)]
 struct Ear {
+    /// The counts when the stretch began that is judged next.
     received: u64,
-    /// When more had arrived than before, or when listening began.
+    lost: u64,
     since_ns: i64,
     arrives: Option<bool>,
 }
@@ -81,7 +88,7 @@ impl<P> Default for Gossip<P> {
 impl<P: Ord + Clone> Gossip<P> {
     /// A member came (again).
     pub fn joined(&mut self, now_ns: i64, peer: &P) {
-        let ear = Ear { received: 0, since_ns: now_ns, arrives: None };
+        let ear = Ear { received: 0, lost: 0, since_ns: now_ns, arrives: None };
         self.members.insert(peer.clone(), Member { ear, heard: None, second_ns: now_ns, this_second: 0 });
         self.news = true;
     }
@@ -102,7 +109,7 @@ impl<P: Ord + Clone> Gossip<P> {
         let mut links: Vec<LinkState> = Vec::with_capacity(readings.len());
         for reading in readings {
             let Some(member) = self.members.get_mut(&reading.peer) else { continue };
-            member.ear.observe(now_ns, reading.received);
+            member.ear.observe(now_ns, reading.received, reading.lost);
             links.push(LinkState {
                 peer: reading.id,
                 path: reading.path,
@@ -175,13 +182,18 @@ impl<P: Ord + Clone> Gossip<P> {
 }
 
 impl Ear {
-    fn observe(&mut self, now_ns: i64, received: u64) {
-        if received != self.received {
-            // Also when it went down: a new stream counts from the start.
-            (self.received, self.since_ns) = (received, now_ns);
+    fn observe(&mut self, now_ns: i64, received: u64, lost: u64) {
+        if received < self.received {
+            // A new stream counts from the start.
+            (self.received, self.lost, self.since_ns) = (0, 0, now_ns);
+        }
+        let (came, missing) = (received - self.received, lost.saturating_sub(self.lost));
+        let usable = came.saturating_mul(USABLE_SHARE) >= came.saturating_add(missing);
+        if now_ns.saturating_sub(self.since_ns) >= DEAF_AFTER_NS {
+            self.arrives = Some(came > 0 && usable);
+            (self.received, self.lost, self.since_ns) = (received, lost, now_ns);
+        } else if came >= FIRST_PACKETS && usable {
             self.arrives = Some(true);
-        } else if now_ns.saturating_sub(self.since_ns) >= DEAF_AFTER_NS {
-            self.arrives = Some(false);
         }
     }
 }
@@ -212,7 +224,7 @@ mod tests {
     const SECOND: i64 = 1_000 * MS;
 
     fn reading(peer: u8, received: u64) -> LinkReading<u8> {
-        LinkReading { peer, id: vec![peer], path: 1, rtt_us: Some(400), one_way_us: None, received }
+        LinkReading { peer, id: vec![peer], path: 1, rtt_us: Some(400), one_way_us: None, received, lost: 0 }
     }
 
     #[test]
@@ -234,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ear_is_sure_after_two_seconds_of_silence_and_at_the_first_packet() {
+    fn an_ear_is_sure_after_two_seconds_of_silence_and_at_the_first_packets() {
         let mut gossip = Gossip::<u8>::default();
         gossip.joined(0, &1);
         let mut hears = |now, received| {
@@ -245,8 +257,24 @@ mod tests {
         assert_eq!(hears(2 * SECOND, 0), Some(false));
         assert_eq!(hears(3 * SECOND, 10), Some(true));
         assert_eq!(hears(4 * SECOND, 10), Some(true));
-        assert_eq!(hears(5 * SECOND, 10), Some(false));
-        assert_eq!(hears(6 * SECOND, 2), Some(true), "a stream that began anew");
+        assert_eq!(hears(6 * SECOND, 10), Some(false));
+        assert_eq!(hears(7 * SECOND, 9), Some(false));
+        assert_eq!(hears(7 * SECOND, 11), Some(true), "a stream that began anew");
+    }
+
+    #[test]
+    fn a_few_packets_of_many_are_no_sound() {
+        let mut gossip = Gossip::<u8>::default();
+        gossip.joined(0, &1);
+        let mut hears = |now, received, lost| {
+            gossip.observe(now, vec![LinkReading { lost, ..reading(1, received) }]);
+            gossip.own().hears(&[1])
+        };
+        assert_eq!(hears(SECOND, 300, 0), Some(true));
+        assert_eq!(hears(2 * SECOND, 600, 100), Some(true));
+        assert_eq!(hears(4 * SECOND, 604, 800), Some(false), "four of seven hundred");
+        assert_eq!(hears(5 * SECOND, 620, 1_100), Some(false));
+        assert_eq!(hears(8 * SECOND, 1_000, 1_500), Some(true));
     }
 
     #[test]

@@ -324,8 +324,10 @@ mod tests {
     const MS: i64 = 1_000_000;
     const SECOND: i64 = 1_000 * MS;
 
+    type Step<'a> = &'a dyn Fn(&mut Notifier<u8>, i64);
+
     /// Runs a story: at each ms a step, polled ten times a second in between; gives what was said and when, in ms.
-    fn told(story: &[(i64, &dyn Fn(&mut Notifier<u8>, i64))], until_ms: i64) -> Vec<(i64, Kind)> {
+    fn told(story: &[(i64, Step)], until_ms: i64) -> Vec<(i64, Kind)> {
         let mut notifier = Notifier::default();
         let mut heard = Vec::new();
         let mut after = 0;
@@ -377,7 +379,7 @@ mod tests {
     #[test]
     fn a_wobbling_cable_is_said_less_and_less() {
         // Three seconds gone, three seconds here, for five minutes: fifty losses.
-        let mut story: Vec<(i64, &dyn Fn(&mut Notifier<u8>, i64))> = vec![(0, &join)];
+        let mut story: Vec<(i64, Step)> = vec![(0, &join)];
         for round in 0..50 {
             story.push((6_000 * round + 3_000, &lose));
             story.push((6_000 * round + 6_000, &join));
@@ -410,7 +412,7 @@ mod tests {
         };
         let said = told(&[(1_000, &gone), (4_000, &back)], 20_000);
         assert_eq!(said, [(1_000, Kind::DeviceLost), (4_500, Kind::DeviceBack)]);
-        let mut story: Vec<(i64, &dyn Fn(&mut Notifier<u8>, i64))> = Vec::new();
+        let mut story: Vec<(i64, Step)> = Vec::new();
         for round in 0..60 {
             story.push((1_000 * round, &gone));
             story.push((1_000 * round + 600, &back));

@@ -88,6 +88,8 @@ struct Inner {
     queue: SyncSender<Message>,
     /// Cleared when nothing more is taken.
     open: AtomicBool,
+    /// Set when all that records has ended.
+    complete: AtomicBool,
     /// Set when a record was lost; none is taken after it.
     gap: AtomicBool,
     lost: AtomicU64,
@@ -121,6 +123,7 @@ fn inner() -> (Arc<Inner>, Receiver<Message>) {
     let inner = Inner {
         queue,
         open: AtomicBool::new(true),
+        complete: AtomicBool::new(false),
         gap: AtomicBool::new(false),
         lost: AtomicU64::new(0),
         queued_bytes: AtomicUsize::new(0),
@@ -139,19 +142,22 @@ fn create(path: &Path) -> io::Result<File> {
 
 impl Running {
     /// Writes what waits and ends the file. Call when everything that records has ended.
-    pub fn stop(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
+    pub fn stop(mut self) {
+        self.inner.complete.store(true, Ordering::Release);
         self.inner.open.store(false, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // A panic there has been logged; there is nothing to add.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Running {
+    /// A node that does not end in time is left behind with whatever still runs: its trace has no end then, and nobody
+    /// waits for it.
+    fn drop(&mut self) {
+        self.inner.open.store(false, Ordering::Release);
     }
 }
 

@@ -337,19 +337,20 @@ pub struct RecordedLink {
     rtt_us: Option<u32>,
     one_way_us: Option<u32>,
     received: u64,
+    lost: u64,
 }
 
 impl From<&member_state::LinkReading<PeerId>> for RecordedLink {
     fn from(reading: &member_state::LinkReading<PeerId>) -> Self {
-        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received } = *reading;
-        Self { peer, path, rtt_us, one_way_us, received }
+        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received, lost } = *reading;
+        Self { peer, path, rtt_us, one_way_us, received, lost }
     }
 }
 
 impl From<&RecordedLink> for member_state::LinkReading<PeerId> {
     fn from(link: &RecordedLink) -> Self {
-        let RecordedLink { peer, path, rtt_us, one_way_us, received } = *link;
-        Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received }
+        let RecordedLink { peer, path, rtt_us, one_way_us, received, lost } = *link;
+        Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received, lost }
     }
 }
 

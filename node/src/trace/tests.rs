@@ -61,6 +61,18 @@ fn what_is_recorded_is_read_in_order() {
 }
 
 #[test]
+fn a_trace_that_is_given_up_has_no_end() {
+    let (_folder, settings) = settings(1_000_000);
+    let (recorder, running) = start(&settings, beginning()).unwrap();
+    recorder.record(|| api(0));
+    drop(running);
+    assert!(!recorder.is_on());
+    std::thread::sleep(Duration::from_millis(300));
+    let (items, _) = read(&settings);
+    assert!(!items.iter().any(|item| matches!(item, Item::Record(Record::End(_)))), "{items:?}");
+}
+
+#[test]
 fn nobody_else_may_read_it() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, settings) = settings(1_000_000);

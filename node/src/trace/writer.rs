@@ -24,6 +24,9 @@ use super::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Kept of the size limit for the end record.
 const END_BYTES: u64 = 256;
+/// Records written before the callbacks' turn comes again: a replay holds back what stands between a packet and the callback
+/// that took it, and on a busy machine the queues are long.
+const BATCH: usize = 256;
 const BUFFER_BYTES: usize = 1 << 18;
 const COMMENT: &str = "Bandmesh trace: what QUIC carried, after decryption, in IP and UDP headers made up for viewers. \
 UDP port 5004 is RTP (in Wireshark: Decode As), 5005 RTCP, 7001 control, 7002 project, 7003 clock. \
@@ -73,7 +76,8 @@ impl Writer {
         let outcome = self.follow();
         self.inner.open.store(false, Ordering::Release);
         let end = match outcome {
-            Ok(end) => end,
+            Ok(Some(end)) => end,
+            Ok(None) => return,
             Err(error) => {
                 tracing::error!(%error, "the trace ends here: it cannot be written");
                 return;
@@ -89,32 +93,41 @@ impl Writer {
         }
     }
 
-    fn follow(&mut self) -> io::Result<End> {
+    /// Returns how the trace ends; `None` for one that was given up.
+    fn follow(&mut self) -> io::Result<Option<End>> {
         loop {
             let closing = !self.inner.open.load(Ordering::Acquire);
             // Callbacks first: what they took had been recorded, or will be found in the queue behind it.
             let before = self.file.written();
             self.drain_engines()?;
-            self.drain_queue()?;
+            let has_more = self.drain_queue()?;
             if self.file.written() != before {
                 self.file.flush()?;
             }
             if self.is_full() {
-                return Ok(End::Limit);
+                return Ok(Some(End::Limit));
             }
             self.note_gap()?;
+            if has_more {
+                continue;
+            }
             if closing {
+                let complete = self.inner.complete.load(Ordering::Acquire);
                 return Ok(match self.lost() {
-                    (0, 0) => End::Stopped,
-                    (records, callbacks) => End::Lost { records, callbacks },
+                    (0, 0) => complete.then_some(End::Stopped),
+                    (records, callbacks) => Some(End::Lost { records, callbacks }),
                 });
             }
             std::thread::park_timeout(LOOK_INTERVAL);
         }
     }
 
-    fn drain_queue(&mut self) -> io::Result<()> {
-        while !self.is_full() {
+    /// Returns whether there may be more.
+    fn drain_queue(&mut self) -> io::Result<bool> {
+        for _ in 0..BATCH {
+            if self.is_full() {
+                break;
+            }
             match self.messages.try_recv() {
                 Ok(Message::Engine(engine, reader)) => self.engines.push((engine, reader)),
                 Ok(Message::Item(Item::Record(record))) => {
@@ -128,10 +141,10 @@ impl Writer {
                     self.inner.queued_bytes.fetch_sub(message.len(), Ordering::Relaxed);
                     self.write_packet(&note, &message)?;
                 }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(false),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn drain_engines(&mut self) -> io::Result<()> {

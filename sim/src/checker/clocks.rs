@@ -1,6 +1,6 @@
 //! A stated clock error is honest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Checker, Fact};
 use crate::{clock::WorldTime, network::HostId};
@@ -12,6 +12,7 @@ const FEWEST: u64 = 500;
 /// for the few estimates that a three-sigma error admits.
 pub(super) struct ClockBound {
     allowed_misses: f64,
+    slack_ns: u64,
     estimates: u64,
     misses: u64,
     /// Misses by observer and observed, with the time of the latest.
@@ -23,9 +24,10 @@ pub(super) struct ClockBound {
 }
 
 impl ClockBound {
-    pub(super) fn new(allowed_misses: f64) -> Self {
+    pub(super) fn new(allowed_misses: f64, slack: Duration) -> Self {
         Self {
             allowed_misses,
+            slack_ns: u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX),
             estimates: 0,
             misses: 0,
             by_pair: BTreeMap::new(),
@@ -54,7 +56,7 @@ impl Checker for ClockBound {
                 }) {
                     let error_ns = clock.stated.offset_ns.abs_diff(clock.true_offset_ns);
                     self.estimates += 1;
-                    if error_ns > clock.stated.error_ns {
+                    if error_ns > clock.stated.error_ns.saturating_add(self.slack_ns) {
                         self.misses += 1;
                         let pair = self.by_pair.entry((host, clock.of)).or_default();
                         *pair = (pair.0 + 1, moment.at);
@@ -126,9 +128,9 @@ mod tests {
 
     #[test]
     fn an_offset_outside_causality_is_refused_at_once_and_many_small_misses_at_the_end() {
-        let mut checker = ClockBound::new(0.01);
+        let mut checker = ClockBound::new(0.01, Duration::ZERO);
         assert!(checker.observe(&Fact::Moment(&moment(1_001))).is_err());
-        let mut checker = ClockBound::new(0.01);
+        let mut checker = ClockBound::new(0.01, Duration::ZERO);
         for index in 0..1_000 {
             let offset = if index % 50 == 0 { 101 } else { 99 };
             assert!(checker.observe(&Fact::Moment(&moment(offset))).is_ok());

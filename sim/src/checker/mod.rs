@@ -163,7 +163,7 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(project::EqualHeads),
         Box::new(project::AcknowledgedEdits::default()),
         Box::new(project::StartsAgain),
-        Box::new(clocks::ClockBound::new(bounds.clock_misses)),
+        Box::new(clocks::ClockBound::new(bounds.clock_misses, bounds.clock_slack)),
         Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
         Box::new(playout::PlayedOnce::default()),
         Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),

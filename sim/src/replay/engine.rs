@@ -17,14 +17,15 @@ use super::{Halt, Mismatch, equal};
 const MAX_ENGINES: usize = 1_000;
 /// Callbacks that may wait: minutes.
 const MAX_WAITING: usize = 100_000;
-/// Blocks of one source that may wait: four times what its queue in the node holds.
-const MAX_BLOCKS: usize = 4_096;
+/// Blocks of one source that may wait: what its queue in the node holds, and what the trace's queue may hold before the
+/// callbacks that took them are written.
+const MAX_BLOCKS: usize = 32_768;
 /// Samples that may wait in all of them: 256 MB.
 const MAX_SAMPLES: usize = 64 << 20;
 /// Commands that a callback takes at most.
 const MAX_TAKEN: u32 = 64;
-/// Commands that may wait: what the engine's queue holds.
-const MAX_COMMANDS: usize = 1_024;
+/// Commands that may wait, likewise.
+const MAX_COMMANDS: usize = 32_768;
 
 /// All engines of a trace; the latest runs.
 #[derive(Default)]
@@ -146,7 +147,8 @@ impl Engines {
         }
         let queue = self.blocks.entry(tag).or_default();
         if queue.len() >= MAX_BLOCKS {
-            return Err(Halt::Senseless("more blocks than a source's queue holds".into()));
+            let awaited = self.bench.as_ref().map(Bench::awaited).unwrap_or_default();
+            return Err(Halt::Senseless(format!("more blocks than a source's queue holds; {awaited}")));
         }
         queue.push_back(Block { timestamp_frames, arrival, samples: samples.to_vec() });
         Ok(())
@@ -209,6 +211,17 @@ fn differs(callback: &Callback, recorded: &[Source], replayed: &[Source]) -> Hal
 }
 
 impl Bench {
+    /// What is missing, for people.
+    fn awaited(&self) -> String {
+        let tags: Vec<_> = self.writers.iter().map(|(source, (tag, _))| (source, tag)).collect();
+        format!(
+            "{} callbacks wait, {} commands, sources with their tags {tags:?}; the first: {:?}",
+            self.waiting.len(),
+            self.commands.len(),
+            self.waiting.front()
+        )
+    }
+
     /// The next callback that can be run, with its queues filled; `None` while something is missing.
     fn next(
         &mut self,

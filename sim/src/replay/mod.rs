@@ -192,7 +192,7 @@ pub fn replay(input: impl Read) -> Result<Outcome, ReplayError> {
         (None, Some(End::Lost { .. })) => "after a gap".to_owned(),
         (None, None) if outcome.difference.is_some() => "not read to its end".to_owned(),
         (None, None) if reader.is_truncated() => "in the middle of a block: the file is cut off".to_owned(),
-        (None, None) => "without an end record: the node was killed".to_owned(),
+        (None, None) => "without an end record: the node was killed, or did not end in time".to_owned(),
     };
     if outcome.equal {
         outcome.callbacks_left = cores.engines.waiting();

@@ -120,8 +120,7 @@ impl Lane {
             }
         };
         self.calls += 1;
-        let recorded =
-            Record::Project { at_ms, call: call.clone(), signatures: signatures.to_vec() };
+        let recorded = Record::Project { at_ms, call: call.clone(), signatures: signatures.to_vec() };
         expect(what, &Item::Record(recorded), memory.take())
     }
 }

@@ -1,6 +1,6 @@
 //! Paths as people have them: each kind of access, boxes in between, addresses that change, a recorded one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{at, edits, finish, plan, with_cards};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// Half a minute of a Wi-Fi path: `bandmesh-sim path record` through `bandmesh-sim link`.
 const RECORDED: &str = include_str!("../../traces/wifi.csv");
+
+/// A period of 128 frames of mono PCM 16 in all its headers.
+const AUDIO_PACKET_OCTETS: f64 = 330.0;
 
 /// What the names of the scenarios of the presets begin with.
 pub(super) const ON: &str = "on-";
@@ -45,10 +48,10 @@ pub(super) fn rate_limited(name: &'static str, random: &mut Random) -> Plan {
         // What others add to the line comes in bursts: many edits at once.
         edits(&mut plan, random, host, 30, 10.0, 12.0);
     }
-    // On a line that is nearly full every clock packet waits for the audio packet before it, and how long changes with
-    // the slow beat between the streams: unequal there and back for tens of seconds, which no exchange can tell from
-    // a clock. Up to half of the estimates were seen further off than stated, none by more than half as much again.
-    plan.bounds.clock_misses = 0.6;
+    // On a line that is nearly full a clock packet waits for the audio packet before it, and how long changes with the
+    // slow beat between the streams: for tens of seconds unequal there and back, which no exchange can tell from a
+    // clock that is off by half of it.
+    plan.bounds.clock_slack = Duration::from_secs_f64(AUDIO_PACKET_OCTETS * 8.0 / (kbps * 1e3) / 2.0);
     finish(plan)
 }
 

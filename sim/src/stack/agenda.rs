@@ -109,10 +109,11 @@ impl Agenda {
     /// The runtime has nothing to do at this moment.
     fn handle_idle(&self) {
         let now = self.now();
-        let Some(next) = self.next() else {
+        let next = self.next();
+        if next.is_none() {
             self.lock().alarm = None;
-            return;
-        };
+        }
+        let next = next.unwrap_or(WorldTime(u64::MAX));
         if next <= now {
             self.do_what_is_due(now);
             // What was done need not have woken anybody; without work tokio would jump past the next action.
@@ -125,7 +126,7 @@ impl Agenda {
         } else if now.0 > tick {
             // tokio counts its jumps from whole milliseconds, so it must begin them there.
             advance(Duration::from_nanos(tick + TICK_NS - now.0));
-        } else {
+        } else if next.0 < u64::MAX {
             self.set_alarm(WorldTime(next.0 - next.0 % TICK_NS));
         }
     }
@@ -209,7 +210,7 @@ mod tests {
             let (agenda_then, seen) = (agenda.clone(), seen.clone());
             agenda.at(WorldTime(at), move || seen.lock().unwrap().push(agenda_then.now().0));
         }
-        agenda.run(tokio::time::sleep(Duration::from_secs(100))).unwrap();
+        agenda.run(async { tokio::time::sleep(Duration::from_secs(100)).await }).unwrap();
         assert_eq!(
             *seen.lock().unwrap(),
             [1_200_000, 1_200_000, 1_700_000, 9_000_000, 9_000_000, 60_000_000_400]

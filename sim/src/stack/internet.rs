@@ -17,14 +17,13 @@ use std::{
 
 use quinn::udp::EcnCodepoint;
 
-use super::{
-    agenda::Agenda,
-    nat::{Nat, NatKind},
-    record::Record,
-};
+use super::{agenda::Agenda, record::Record};
 use crate::{
     clock::WorldTime,
-    network::{Direction, Fate, HostId, Weather},
+    network::{
+        Direction, Fate, HostId, Weather,
+        nat::{Nat, NatKind},
+    },
     random::Random,
 };
 
@@ -193,16 +192,18 @@ impl Internet {
 
     /// Puts a host behind a translator of its own.
     pub fn set_nat(&self, host: HostId, kind: NatKind) {
-        if let Some(state) = self.lock().hosts.get_mut(host) {
+        let mut state = self.lock();
+        let random = state.random.fork(0x4E41_5400 + host as u64);
+        if let Some(state) = state.hosts.get_mut(host) {
             state.address = IpAddr::V4(Ipv4Addr::new(192, 168, host as u8, 2));
-            state.nat = Some(Nat::new(kind, address_of(host, 1)));
+            state.nat = Some(Nat::new(kind, v4_of(host, 1), random));
         }
     }
 
     /// Makes a host's translator lose its mappings.
     pub fn restart_nat(&self, host: HostId) {
         if let Some(nat) = self.lock().hosts.get_mut(host).and_then(|host| host.nat.as_mut()) {
-            nat.restart();
+            nat.reboot();
         }
     }
 
@@ -326,7 +327,14 @@ impl Internet {
         state.sent += 1;
         let Some(sender) = state.hosts.get_mut(host) else { return };
         let inner = SocketAddr::new(sender.address, port);
-        let from = sender.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
+        let from = match (sender.nat.as_mut(), inner, to) {
+            (None, ..) => inner,
+            (Some(nat), SocketAddr::V4(inner), SocketAddr::V4(to)) => match nat.outbound(now, inner, to) {
+                Some(seen) => seen.into(),
+                None => return,
+            },
+            (Some(_), ..) => return,
+        };
         let receiver = state.hosts.iter().position(|host| host.outer_address() == to.ip());
         self.record.note("packet", host, receiver.unwrap_or(usize::MAX), bytes);
         let sender = &mut state.hosts[host];
@@ -385,8 +393,9 @@ impl Internet {
         let state = &mut *state;
         let Some(receiver) = state.hosts.get_mut(host) else { return };
         if let Some(nat) = receiver.nat.as_mut() {
-            let Ok(inner) = nat.inbound(now, packet.from, port) else { return };
-            packet.to = inner.ip();
+            let SocketAddr::V4(from) = packet.from else { return };
+            let Some(inner) = nat.inbound(now, from, port) else { return };
+            packet.to = (*inner.ip()).into();
             port = inner.port();
         }
         let Some(socket) = state.ports.get(&(host, port)) else { return };
@@ -419,13 +428,17 @@ impl Internet {
 impl HostState {
     /// The address others reach it at.
     fn outer_address(&self) -> IpAddr {
-        self.nat.as_ref().map_or(self.address, Nat::outer)
+        self.nat.as_ref().map_or(self.address, |nat| nat.address().into())
     }
 }
 
 /// The address of a host after it has moved `generation - 1` times. Each is in a network of its own.
 fn address_of(host: HostId, generation: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(203, generation, host as u8, 7))
+    v4_of(host, generation).into()
+}
+
+fn v4_of(host: HostId, generation: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, generation, host as u8, 7)
 }
 
 fn path_label(from: HostId, to: HostId) -> u64 {

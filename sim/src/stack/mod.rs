@@ -15,7 +15,6 @@ pub mod agenda;
 pub mod host;
 pub mod internet;
 mod ledger;
-pub mod nat;
 mod payload;
 mod record;
 pub mod scenario;

@@ -435,7 +435,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.acknowledge(200, Duration::ZERO, true);
         let grown = bench.streams();
-        assert!(grown > 100_000);
+        assert!(grown > 60_000, "{grown}");
         bench.acknowledge(200, Duration::ZERO, false);
         assert_eq!(bench.streams(), grown);
         bench.acknowledge(30_000, Duration::ZERO, false);
@@ -461,7 +461,7 @@ mod tests {
         };
         wander(&mut bench, false);
         wander(&mut bench, true);
-        assert!(bench.streams() > 100_000, "{}", bench.streams());
+        assert!(bench.streams() > 60_000, "{}", bench.streams());
     }
 
     #[test]

@@ -420,6 +420,7 @@ impl Planner {
             self.close(connection, reason);
             return;
         }
+        self.remember(now, peer, connection);
         self.bury_earlier_runs(peer, theirs.instance);
         self.elect(now, peer, connection);
     }
@@ -636,10 +637,22 @@ impl Planner {
             }
             self.name_address(now, peer, named.clone());
         }
-        if self.peers.contains_key(&peer) || self.make_room() {
+        // Whoever came by itself is remembered once it has said hello: strangers shall not crowd out those we look for.
+        if self.peers.contains_key(&peer) || target.is_some() && self.make_room() {
             let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now, now));
             record.last_seen = now;
             record.note_good(address, !self.settings.pinned);
+        }
+    }
+
+    /// Makes a record of a peer that came by itself.
+    fn remember(&mut self, now: LocalTime, peer: PeerId, connection: ConnectionKey) {
+        let Some(address) = self.connections.get(&connection).map(|it| it.address.clone()) else { return };
+        if !self.peers.contains_key(&peer) && self.make_room() {
+            let mut record = Peer::new(now, now);
+            record.connections = self.connections_of(&peer).len();
+            record.note_good(&address, !self.settings.pinned);
+            self.peers.insert(peer, record);
         }
     }
 

@@ -417,10 +417,10 @@ fn a_friend_gets_in_during_a_flood_of_silent_strangers() {
             .all(|output| !matches!(output, Output::Close { connection, .. } if *connection == friend))
     );
     planner.handle_ready(at(1000), friend, hello(9, 9));
+    let after = outputs(&mut planner);
     assert!(
-        outputs(&mut planner)
-            .iter()
-            .any(|output| matches!(output, Output::Connected { peer, .. } if *peer == large))
+        after.iter().any(|output| matches!(output, Output::Connected { peer, .. } if *peer == large)),
+        "{after:?}"
     );
 }
 

@@ -1,6 +1,6 @@
 //! What the screen shows, and what keys do to it: a value without I/O.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Deserialize;
@@ -15,6 +15,9 @@ const MAX_LINES: usize = 200;
 const GAIN_STEP_DB: f32 = 1.0;
 /// One key press changes the tempo by this, beats a minute.
 const TEMPO_STEP_BPM: f64 = 1.0;
+
+/// Messages that may still show what was before a change of mine, because they were on their way when it was made.
+const STALE_MESSAGES: u8 = 4;
 
 /// What comes from the thread that speaks with the node.
 #[derive(Debug)]
@@ -52,6 +55,9 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
+/// Gain, mute and solo of a peer in my own mix.
+type Mix = (f32, bool, bool);
+
 /// The screen's state.
 #[derive(Debug, Default)]
 pub(super) struct Model {
@@ -64,6 +70,10 @@ pub(super) struct Model {
     pub(super) lost: Option<String>,
     /// The selected member; `None`: me.
     selected: Option<String>,
+    /// My mix of a peer as I just set it, and how many messages may still say otherwise.
+    set: BTreeMap<String, (Mix, u8)>,
+    /// The same for my own mute and gain.
+    set_me: Option<((bool, f32), u8)>,
     pub(super) help: bool,
     ended: bool,
 }
@@ -133,7 +143,10 @@ impl Model {
         let kind = message.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let data = message.get("data").unwrap_or(&Value::Null);
         match kind.as_str() {
-            "status" => read(data, &mut self.status),
+            "status" => {
+                read(data, &mut self.status);
+                self.keep_me();
+            }
             "meters" => {
                 if let Ok(meters) = Meters::deserialize(data) {
                     self.meters = meters;
@@ -142,6 +155,7 @@ impl Model {
             "peers" => {
                 if let Ok(peers) = Vec::deserialize(data) {
                     self.peers = peers;
+                    self.keep_mixes();
                 }
             }
             "playback" | "playback_set" => read(data, &mut self.playback),
@@ -173,6 +187,29 @@ impl Model {
         }
     }
 
+    /// What I just set stays shown until the node says the same, or keeps saying otherwise.
+    fn keep_mixes(&mut self) {
+        for peer in &mut self.peers {
+            let Some((wanted, left)) = self.set.get_mut(&peer.peer_id) else { continue };
+            if mix(peer) == *wanted || *left == 0 {
+                self.set.remove(&peer.peer_id);
+            } else {
+                *left -= 1;
+                (peer.gain_db, peer.muted_by_me, peer.soloed_by_me) = *wanted;
+            }
+        }
+    }
+
+    fn keep_me(&mut self) {
+        let (Some(status), Some((wanted, left))) = (&mut self.status, &mut self.set_me) else { return };
+        if (status.me.muted, status.me.input_gain_db) == *wanted || *left == 0 {
+            self.set_me = None;
+        } else {
+            *left -= 1;
+            (status.me.muted, status.me.input_gain_db) = *wanted;
+        }
+    }
+
     fn say(&mut self, severity: Severity, text: &str) {
         if self.lines.len() >= MAX_LINES {
             self.lines.pop_front();
@@ -194,10 +231,12 @@ impl Model {
     fn mute(&mut self) -> Vec<Request> {
         if let Some(peer) = self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
             peer.muted_by_me = !peer.muted_by_me;
+            self.set.insert(peer.peer_id.clone(), (mix(peer), STALE_MESSAGES));
             return vec![put_peer(&peer.peer_id, json!({"muted_by_me": peer.muted_by_me}))];
         }
         let Some(status) = &mut self.status else { return Vec::new() };
         status.me.muted = !status.me.muted;
+        self.set_me = Some(((status.me.muted, status.me.input_gain_db), STALE_MESSAGES));
         vec![Request::Put { route: "/me".into(), body: json!({"muted": status.me.muted}) }]
     }
 
@@ -206,6 +245,7 @@ impl Model {
             return self.cannot("select another player with the arrow keys to solo them");
         };
         peer.soloed_by_me = !peer.soloed_by_me;
+        self.set.insert(peer.peer_id.clone(), (mix(peer), STALE_MESSAGES));
         vec![put_peer(&peer.peer_id, json!({"soloed_by_me": peer.soloed_by_me}))]
     }
 
@@ -213,11 +253,13 @@ impl Model {
         // Shown at once, so that five quick presses are five steps.
         if let Some(peer) = self.selected_peer().and_then(|index| self.peers.get_mut(index)) {
             peer.gain_db = (peer.gain_db.round() + step_db).clamp(-60.0, 12.0);
+            self.set.insert(peer.peer_id.clone(), (mix(peer), STALE_MESSAGES));
             return vec![put_peer(&peer.peer_id, json!({"gain_db": peer.gain_db}))];
         }
         let Some(status) = &mut self.status else { return Vec::new() };
         let gain_db = (status.me.input_gain_db.round() + step_db).clamp(-60.0, 12.0);
         status.me.input_gain_db = gain_db;
+        self.set_me = Some(((status.me.muted, gain_db), STALE_MESSAGES));
         vec![Request::Put { route: "/me".into(), body: json!({"input_gain_db": gain_db}) }]
     }
 
@@ -242,6 +284,10 @@ impl Model {
         self.say(Severity::Notice, why);
         Vec::new()
     }
+}
+
+fn mix(peer: &Peer) -> Mix {
+    (peer.gain_db, peer.muted_by_me, peer.soloed_by_me)
 }
 
 fn put_peer(peer_id: &str, body: Value) -> Request {

@@ -128,6 +128,25 @@ fn keys_mute_solo_and_mix_the_selected_player_only() {
 }
 
 #[test]
+fn what_was_on_its_way_when_a_key_was_pressed_takes_nothing_back() {
+    let mut model = model();
+    let before = Pretended::new();
+    press(&mut model, KeyCode::Down);
+    press(&mut model, KeyCode::Left);
+    model.hear(message("peers", before.peers()));
+    assert_eq!(press(&mut model, KeyCode::Left), put("/peers/12D3KooWLee", json!({"gain_db": -2.0})));
+    // A node that goes on saying otherwise is right.
+    for _ in 0..6 {
+        model.hear(message("peers", before.peers()));
+    }
+    assert_eq!(model.peers[0].gain_db, 0.0);
+    press(&mut model, KeyCode::Up);
+    press(&mut model, KeyCode::Char('m'));
+    model.hear(message("status", before.status()));
+    assert_eq!(press(&mut model, KeyCode::Char('m')), put("/me", json!({"muted": false})));
+}
+
+#[test]
 fn keys_play_and_undo_and_end() {
     let mut model = model();
     let playback = |change| vec![Request::Say(json!({"type": "playback", "change": change}))];

@@ -18,7 +18,15 @@ fn two() -> Band {
 }
 
 fn reading(peer: u8, received: u64) -> LinkReading<u8> {
-    LinkReading { peer, id: vec![peer], path: 1, rtt_us: Some(300), one_way_us: Some(5_000), received }
+    LinkReading {
+        peer,
+        id: vec![peer],
+        path: 1,
+        rtt_us: Some(300),
+        one_way_us: Some(5_000),
+        received,
+        lost: 0,
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::time::Duration;
 use transport::driver::Channel;
 
 use crate::{
-    network::Weather,
-    stack::{nat::NatKind, stage::Stage},
+    network::{
+        Weather,
+        nat::{NatKind, PortAllocation},
+    },
+    stack::stage::Stage,
 };
 
 const MEDIA_BYTES: usize = 268;
@@ -57,7 +60,8 @@ pub async fn other_network(stage: &mut Stage) {
 pub async fn router_restarts(stage: &mut Stage) {
     let weather = Weather { loss: 0.002, ..Weather::calm(stage.random.between(5.0, 40.0)) };
     stage.add_hosts(2, weather);
-    stage.internet.set_nat(1, NatKind::HOME);
+    // One that kept ports would give the same one again.
+    stage.internet.set_nat(1, NatKind { ports: PortAllocation::Sequential, ..NatKind::home() });
     stage.start_all(None);
     stage.meet(&[0, 1], 5.0).await;
     let begin = stage.now();

@@ -200,7 +200,7 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   page.on("websocket", (socket) => {
     if (new URL(socket.url()).host !== new URL(node.http).host) strangers.push(socket.url());
   });
-  page.on("pageerror", (error) => errors.push(`${node.name}'s page: ${error.stack}`));
+  page.on("pageerror", (error) => errors.push(`${node.name}'s page: ${error.name} ${error.message} ${error.stack}`));
   page.on("console", (message) => {
     const text = message.text();
     // The browser's own word for an answer that is not 2xx; the tests look at these by themselves.

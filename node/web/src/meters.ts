@@ -10,7 +10,7 @@ const FALL_DB_S = 26;
 const HOLD_MS = 1_400;
 /** For readers who want less motion, and for screen readers. */
 const CALM_MS = 500;
-const FRAME_MS = 1_000 / 60;
+const IDLE_MS = 200;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -35,7 +35,6 @@ let latestAt = 0;
 let peerLevels = new Map<string, Level>();
 const shown = new Set<Shown>();
 const frames = new Set<(now: number, calm: boolean) => void>();
-let lastFrame = 0;
 let lastCalm = 0;
 let lastSpoken = 0;
 let lastStep = 0;
@@ -75,6 +74,7 @@ export function takeMeters(meters: Meters): void {
   peerLevels = new Map(meters.peers.map((level) => [level.peer_id, level]));
   measured = false;
   timedBy(meters);
+  wake();
 }
 
 export function latestMeters(): Meters | null {
@@ -118,23 +118,22 @@ export function showMeter(canvas: HTMLCanvasElement, source: Source, spoken: HTM
   };
 }
 
-let awake = false;
+let asked = false;
 
+/** One frame soon. Each message asks for one, so the page draws as often as there is something new, not as the screen can. */
 function wake(): void {
-  if (awake) return;
-  awake = true;
+  if (asked || (shown.size === 0 && frames.size === 0)) return;
+  asked = true;
   requestAnimationFrame(frame);
 }
 
+// Bars fall and the beat goes on for a moment when no message comes.
+setInterval(() => {
+  if (performance.now() - latestAt > IDLE_MS) wake();
+}, IDLE_MS);
+
 function frame(now: number): void {
-  if (shown.size === 0 && frames.size === 0) {
-    awake = false;
-    return;
-  }
-  requestAnimationFrame(frame);
-  // Screens faster than 60 Hz show nothing more: levels come 30 times a second.
-  if (now - lastFrame < FRAME_MS - 4) return;
-  lastFrame = now;
+  asked = false;
   const fresh = !measured;
   const calm = still.matches;
   for (const draw of frames) draw(now, calm);

@@ -18,8 +18,7 @@ export class Refused extends Error {
 
 /** The JSON answer; `path` begins behind `/api/v1` (a path with it is taken as well). */
 export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const response = await send(method, path, body);
-  const text = await response.text();
+  const text = await (await send(method, path, body)).text();
   return (text === "" ? null : JSON.parse(text)) as T;
 }
 
@@ -27,7 +26,7 @@ export const get = <T>(path: string): Promise<T> => request<T>("GET", path);
 
 /** Saves what is at `path` as a file. */
 export async function download(path: string, fileName: string): Promise<void> {
-  const blob = await (await send("GET", path)).blob();
+  const blob = await send("GET", path);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = fileName;
@@ -35,10 +34,11 @@ export async function download(path: string, fileName: string): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-async function send(method: string, path: string, body?: unknown): Promise<Response> {
+async function send(method: string, path: string, body?: unknown): Promise<Blob> {
   const headers: Record<string, string> = { Authorization: `Bearer ${token() ?? ""}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response: Response;
+  let content: Blob;
   try {
     response = await fetch(address(path), {
       method,
@@ -49,11 +49,13 @@ async function send(method: string, path: string, body?: unknown): Promise<Respo
       redirect: "error",
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
+    // The time may run out in the middle of the answer, too.
+    content = await response.blob();
   } catch {
     throw new Refused(0, "no_answer", "The node does not answer.");
   }
-  if (!response.ok) throw await refused(response);
-  return response;
+  if (!response.ok) throw await refused(response.status, content);
+  return content;
 }
 
 /** Only ever an address on this node: actions of a diagnosis name paths, never hosts. */
@@ -62,11 +64,11 @@ function address(path: string): string {
   return `${location.origin}${BASE}/${plain.replace(/^\/+/, "")}`;
 }
 
-async function refused(response: Response): Promise<Refused> {
+async function refused(status: number, content: Blob): Promise<Refused> {
   try {
-    const problem = (await response.json()) as Problem;
-    return new Refused(response.status, problem.code, problem.detail);
+    const problem = JSON.parse(await content.text()) as Problem;
+    return new Refused(status, problem.code, problem.detail);
   } catch {
-    return new Refused(response.status, "failed", `The node answered ${response.status}.`);
+    return new Refused(status, "failed", `The node answered ${status}.`);
   }
 }

@@ -113,8 +113,7 @@ function Counter() {
       HTMLElement,
     ];
     let last = "";
-    let lastLine = 0;
-    return everyFrame((time, calm) => {
+    return everyFrame((_, calm) => {
       const now = beatNow();
       const at = Math.min(now.beats_per_bar - 1, Math.floor(now.phase));
       const key = `${now.bar} ${at} ${now.beats_per_bar} ${now.playing}`;
@@ -129,9 +128,7 @@ function Counter() {
         counter.classList.toggle("stopped", !now.playing);
         counter.dataset.phase = now.phase.toFixed(3);
       }
-      // Thirty times a second is smooth for a line that takes two seconds.
-      if (calm || time - lastLine < 30) return;
-      lastLine = time;
+      if (calm) return;
       line.style.transform = `scaleX(${(now.phase / now.beats_per_bar).toFixed(4)})`;
     });
   }, []);

@@ -26,12 +26,13 @@ export default async function () {
   step("Bob is back");
 
   await alice.kill();
-  await page.getByText("The node does not answer").waitFor();
+  // Not the live region, which says it as well.
+  await page.locator(".banner", { hasText: "The node does not answer" }).waitFor();
   for (const control of await strip(page, bob).locator("button").all()) assert.ok(await control.isDisabled(), "a dead desk does not pretend");
   await shot(page, "node-gone-1440-dark");
   await alice.launch();
   await page.locator(".banner.back", { hasText: "The node was restarted" }).waitFor();
-  assert.equal(await page.getByText("The node does not answer").count(), 0, "the page is back by itself");
+  assert.equal(await page.locator(".banner", { hasText: "The node does not answer" }).count(), 0, "the page is back by itself");
   await eventually("with the whole band", async () => /Tight|Playable|Loose/.test(await strip(page, carol).innerText()), 20_000);
   await strip(page, carol).getByRole("button", { name: /^Mute .*only for me/ }).click();
   await eventually("and it works", async () => (await alice.hears(carol)).muted_by_me === true);

@@ -49,7 +49,7 @@ export default async function () {
     const players = await graph.locator(".node").count();
     const labels = await graph.locator(".edge text").allTextContents();
     return players === 3 && labels.length === 3 && labels.every((text) => /\d ms/.test(text));
-  }, 15_000);
+  }, 40_000);
   assert.match(await page.getByRole("table").innerText(), /Bob[\s\S]*Carol/);
   await shot(page, "network-band-1440-dark");
   step("who is connected to whom");

@@ -70,7 +70,7 @@ fn a_session_is_decided_again_from_its_trace() {
             ("session_outputs", 4.0),
             ("session_frames", 4.0),
             ("project_outputs", 2.0),
-            ("project_states", 2.0),
+            ("project_states", 1.0),
         ] {
             assert!(compared(kind) >= least, "{whose}: {} {kind}", compared(kind));
         }

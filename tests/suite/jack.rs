@@ -36,6 +36,13 @@ fn music_through_two_nodes_on_one_server_has_no_dropout_of_our_making() {
         assert_eq!(number(&status, "/audio/rate_hz"), f64::from(RATE_HZ));
         assert_eq!(number(&status, "/audio/period_frames"), f64::from(PERIOD_FRAMES));
     }
+    // The dummy driver plays a period after it was given one, as a card with two buffers does.
+    for node in [&a, &b] {
+        eventually(seconds(2), "the server's word on output latency", || {
+            (number(&node.status(), "/audio/output_latency_ms") - to_ms(f64::from(PERIOD_FRAMES))).abs()
+                < 0.01
+        });
+    }
     eventually(seconds(5), "B hears A", || b.hears(&a));
 
     let sent = noise(seed, SETTLING_S + length_s);

@@ -473,6 +473,12 @@ export interface components {
              */
             input_peak_db: number;
             /**
+             * Format: double
+             * @description From the start of a callback until its sound leaves the card, by the card's own word, in ms; 0 when it has none.
+             *     Clicks and notes are played that much earlier.
+             */
+            output_latency_ms: number;
+            /**
              * Format: float
              * @description Highest output sample of the last moment, full scale being 0; -120 is silence.
              */

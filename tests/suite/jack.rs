@@ -75,6 +75,35 @@ fn music_through_two_nodes_on_one_server_has_no_dropout_of_our_making() {
 }
 
 #[test]
+fn auto_finds_a_server_that_starts_later_and_one_that_comes_back() {
+    let lan = Lan::alone(2);
+    let auto = |host: usize, name: &str| {
+        let mut options = Options::named(name).audio("auto").with(&["--jack-name", name]);
+        for (key, value) in JackServer::environment() {
+            options = options.env(key, value);
+        }
+        Node::start(lan.host(host), options)
+    };
+    let (mut a, mut b) = (auto(0, "A"), auto(1, "B"));
+    let plays_on = |host: &str| {
+        eventually(seconds(20), &format!("both play on {host}"), || {
+            [&a, &b].iter().all(|node| node.status()["audio"]["host"] == host)
+        });
+        eventually(seconds(10), "they hear each other", || a.hears(&b) && b.hears(&a));
+    };
+    plays_on("null");
+    for _ in 0..2 {
+        let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);
+        plays_on("jack");
+        server.stop();
+        plays_on("null");
+    }
+    for node in [&mut a, &mut b] {
+        assert_eq!(node.stop().0, 0);
+    }
+}
+
+#[test]
 fn a_server_that_dies_is_survived_and_said() {
     let lan = Lan::alone(1);
     let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);

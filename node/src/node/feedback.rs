@@ -246,8 +246,8 @@ mod tests {
     }
 
     /// The same string under a hand: each stroke a little early or late, a little sharp or flat, and of its own colour.
-    fn plucked(hz: f32, every: usize, frame: usize) -> f32 {
-        let mut hand = Noise((frame / every) as u64 * 7_919 + 5);
+    fn plucked(player: u64, hz: f32, every: usize, frame: usize) -> f32 {
+        let mut hand = Noise(player.wrapping_add((frame / every) as u64).wrapping_mul(7_919) + 5);
         for _ in 0..8 {
             hand.next();
         }
@@ -303,11 +303,46 @@ mod tests {
             let (mut drums, mut mine, mut room) = (Noise(1), Noise(3), Noise(2));
             let yes = found(30, |n| {
                 let hit = (-((n % 24_000) as f32) / 1_500.0).exp();
-                let input = 0.5 * plucked(own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
+                let input = 0.5 * plucked(0, own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
                 (band(&mut drums, n) + 0.0005 * drums.next(), input)
             });
             assert!(!yes, "{own} Hz");
         }
+    }
+
+    /// Two players in one tempo, drawn from a seed: same or other notes, on or off the beat, with or without drums.
+    fn evening(seed: u64, seconds: usize) -> bool {
+        let mut dice = Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        for _ in 0..8 {
+            dice.next();
+        }
+        let mut below = |most: usize| ((dice.next() + 1.0) * 0.5 * most as f32) as usize % most;
+        let beat = 48_000 * 60 / (70 + below(90));
+        let notes = [98.0, 130.8, 146.8, 196.0, 220.0, 261.6, 330.0];
+        let (theirs, bass, own) = (notes[below(7)], notes[below(2)], notes[below(7)]);
+        let (strokes, late, hiss) = (1 + below(2), below(beat / 8), 0.0005 + below(4) as f32 * 0.0005);
+        let (their_drums, my_drums) = (below(3) as f32 * 0.15, below(3) as f32 * 0.1);
+        let steady = below(2) == 0;
+        let (mut drums, mut mine, mut room) = (Noise(seed), Noise(!seed), Noise(seed ^ 0x5555));
+        found(seconds, |n| {
+            let hit = |n: usize, fade: f32| (-((n % beat) as f32) / fade).exp();
+            let output = match steady {
+                true => string(theirs, beat / strokes, n) + string(bass, beat, n),
+                false => plucked(seed, theirs, beat / strokes, n) + plucked(seed + 1, bass, beat, n),
+            };
+            let output = output + their_drums * hit(n, 2_000.0) * drums.next() + 0.0005 * room.next();
+            let input = 0.5 * plucked(!seed, own, beat / strokes, n + beat - late);
+            (output, input + my_drums * hit(n + beat - late, 1_500.0) * mine.next() + hiss * room.next())
+        })
+    }
+
+    #[test]
+    fn no_evening_of_two_players_is_feedback() {
+        let seeds = std::env::var("FEEDBACK_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
+        let first: u64 =
+            std::env::var("FEEDBACK_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(1);
+        let wrong: Vec<u64> = (first..first + seeds).filter(|seed| evening(*seed, 30)).collect();
+        assert!(wrong.is_empty(), "echoes that are none, with the seeds {wrong:?}");
     }
 
     #[test]

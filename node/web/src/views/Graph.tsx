@@ -106,10 +106,16 @@ export function Graph() {
         })}
       </svg>
       <ul class="legend">
-        <li class="lan">Same network</li>
-        <li class="direct">Direct</li>
-        <li class="relayed">Through a relay</li>
-        <li class="forwarded">Through a bandmate</li>
+        {(["lan", "direct", "relayed", "forwarded"] as const).map((path) => (
+          <li key={path}>
+            <svg viewBox="0 0 44 4" width="44" height="4" aria-hidden="true">
+              <g class={`edge ${path}`}>
+                <line x1="0" y1="2" x2="44" y2="2" />
+              </g>
+            </svg>
+            {pathWords(path)}
+          </li>
+        ))}
       </ul>
       <div class="table-frame" tabIndex={0} role="region" aria-label="Connections as a table">
         <table>

@@ -152,10 +152,10 @@ function DeviceFigures() {
             series={[{ label: "longest", color: "a", values: past.device.callback_load.map((load) => (load === null ? null : load * 100)) }]}
           />
           <Chart
-            title="Concealed"
+            title="Made up"
             unit="ms a second"
             {...frame(past)}
-            series={[{ label: "because of the network", color: "b", values: past.device.concealed_ms, bars: true }]}
+            series={[{ label: "of others' sound", color: "b", values: past.device.concealed_ms, bars: true }]}
           />
         </div>
       )}
@@ -235,7 +235,7 @@ function PeerFigures({ peer }: { peer: Peer }) {
             ]}
           />
           <Chart title="Received" unit="packets a second" {...frame(past)} series={[{ label: "received", color: "a", values: row.received }]} />
-          <Chart title="Concealed" unit="ms a second" {...frame(past)} series={[{ label: "made up", color: "c", values: row.concealed_ms, bars: true }]} />
+          <Chart title="Made up" unit="ms a second" {...frame(past)} series={[{ label: "of their sound", color: "c", values: row.concealed_ms, bars: true }]} />
           <Chart
             title="Clock"
             unit="µs"

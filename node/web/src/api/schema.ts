@@ -671,7 +671,7 @@ export interface components {
          * @description Whose fault it is.
          * @enum {string}
          */
-        CulpritKind: "none" | "device" | "cpu" | "peer" | "network" | "clock";
+        CulpritKind: "none" | "device" | "cpu" | "peer" | "network" | "clock" | "unknown";
         /** @description Figures of this node's own device. */
         DeviceHistory: {
             /** @description The longest callback of this second over the time it had: above 1 it came too late. */
@@ -979,7 +979,7 @@ export interface components {
         PatchResult: {
             /** @description Whether the edits are on disk. */
             durable: boolean;
-            /** @description The project after the edits. */
+            /** @description The project after the edits; while numbers of a drag wait for their commit (`wait=none`), the project before them. */
             heads_hash: string;
             /** @description One for each command, in order. */
             results: components["schemas"]["CommandResult"][];

@@ -8,14 +8,18 @@ mod band;
 mod chaos;
 mod hostile;
 mod lines;
+mod link;
+mod media;
 mod paths;
 
 use std::time::Duration;
 
+use bandmesh::codec::Codec;
+
 use crate::{
     clock::{HostClock, WorldTime},
     network::{HostId, Weather},
-    plan::{Action, Bounds, Edit, HostPlan, Plan},
+    plan::{Action, Bounds, Edit, HostPlan, LinkPart, Plan},
     random::Random,
     sound_card::Card,
 };
@@ -163,6 +167,31 @@ pub const ALL: &[Scenario] = &[
         plan: hostile::forgery,
     },
     Scenario {
+        name: "hands-and-mutes",
+        about: "three players on Wi-Fi drag faders, hold tracks and mute themselves; one of them is cut off a while",
+        plan: band::hands_and_mutes,
+    },
+    Scenario {
+        name: "opus-on-lte",
+        about: "two players on phones who send Opus, and one with a card that Opus cannot have",
+        plan: media::opus_on_lte,
+    },
+    Scenario {
+        name: "notes-for-instruments",
+        about: "two players send notes, which an instrument at the other end plays",
+        plan: media::notes_for_instruments,
+    },
+    Scenario {
+        name: "link-app-on-the-lan",
+        about: "two players and a Link app on one LAN; it follows, leads, starts, stops, leaves, comes back",
+        plan: link::app_on_the_lan,
+    },
+    Scenario {
+        name: "two-link-islands",
+        about: "two LANs, each with a Link app of its own tempo and a player; the players meet",
+        plan: link::two_islands,
+    },
+    Scenario {
         name: "chaos",
         about: "everything drawn from the seed: hosts, weather, crashes, power cuts, splits, edits, tempi",
         plan: chaos::chaos,
@@ -218,7 +247,10 @@ fn musician(random: &mut Random, host: HostId) -> HostPlan {
             drift_ppb: random.between(-50_000.0, 50_000.0) as i64,
         },
         card: None,
+        codec: Codec::Pcm16,
+        instruments: false,
         site: 0,
+        link: LinkPart::None,
         sabotage: None,
         hostile: None,
     }

@@ -147,3 +147,10 @@ fn drag(plan: &mut Plan, random: &mut Random, host: HostId, begin_s: f64) {
         plan.actions.push((WorldTime::from_seconds(moment_s), Action::LetGo(host, address.to_owned())));
     }
 }
+
+/// The long jam, and everybody hears everybody.
+pub(super) fn long_jam_audio(name: &'static str, random: &mut Random) -> Plan {
+    let mut plan = long_jam(name, random);
+    with_cards(&mut plan, random, 50.0);
+    plan
+}

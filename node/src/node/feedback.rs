@@ -2,15 +2,17 @@
 //!
 //! If it does, the others hear themselves late, and one notch louder everything howls. Both show in the signals: what
 //! left the node is found again in its input some milliseconds later. Levels or envelopes do not show it, as players who
-//! play together are loud together; the waveform does. So twice a second the last two thirds of a second of output and
+//! play together are loud together; the waveform does. So every two thirds of a second of output and
 //! input are compared by the generalised cross-correlation with phase transform (Knapp and Carter, 1976), which weighs all
 //! frequencies alike: one clear peak at one delay is a way through the air or a wrong cable, music that merely fits has none.
 //!
 //! A howl in full is one tone, for which there is no such peak: it is told by one loud lasting tone of the same
 //! frequency on both sides.
 //!
-//! Two strokes that follow each other, one here and one there, look like an echo once; so the same delay must be found
-//! three times running. A drum machine here in step with one there may be taken for an echo if their sounds are alike.
+//! Two strokes that follow each other, one here and one there, look like an echo once, and of a hundred pairs some are
+//! equally far apart. So the same delay must be found four times running, each time of other strokes, and each time as loud:
+//! what has left by the speakers comes back with one gain. A drum machine here in step with one there may be taken for an
+//! echo if their sounds are alike.
 //!
 //! Limits: delays from 1 to 150 ms; an echo weaker than [`MIN_ECHO_GAIN`] is let pass as leaking headphones; what I hear of
 //! myself through the node comes back in no time and is not taken for an echo.
@@ -27,8 +29,8 @@ const COMPARED_RATE_HZ: u32 = 12_000;
 const WINDOW: usize = 8_192;
 /// Twice the window, so that a delay does not wrap around.
 const PADDED: usize = 2 * WINDOW;
-/// Samples between two comparisons: half a second.
-const HOP: usize = 6_000;
+/// Samples between two comparisons: no stroke is in both.
+const HOP: usize = WINDOW;
 /// Delays looked at, seconds.
 const MIN_DELAY_S: f32 = 0.001;
 const MAX_DELAY_S: f32 = 0.15;
@@ -45,12 +47,15 @@ const HOWL_PURITY: f32 = 0.8;
 /// Bins to each side of the strongest that belong to it.
 const TONE_BINS: usize = 4;
 /// Comparisons in a row before an echo, or a howl, is believed.
-const ECHOES: u32 = 3;
+const ECHOES: u32 = 4;
+const HOWLS: u32 = 3;
 /// How far the delays of one echo lie apart, in compared samples.
-const SAME_DELAY: usize = 2;
-const HOWLS: u32 = 4;
+const SAME_DELAY: usize = 1;
+/// How far the gains of one echo lie apart: the way through the air stays, while strokes that happen to follow each other
+/// are each of another loudness and phase.
+const SAME_GAIN: f32 = 1.3;
 /// Comparisons without a sign until the warning goes: ten seconds, in which music may pause.
-const QUIET: u32 = 20;
+const QUIET: u32 = 15;
 
 /// Compares what goes out with what comes in.
 pub struct FeedbackDetector {
@@ -63,8 +68,8 @@ pub struct FeedbackDetector {
     until_next: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     backward: Arc<dyn ComplexToReal<f32>>,
-    /// The delay of the latest echo, and how often it was found in a row.
-    echo: Option<(usize, u32)>,
+    /// The latest echo, and how often it was found in a row.
+    echo: Option<(Echo, u32)>,
     howls: u32,
     quiet: u32,
     warns: bool,
@@ -73,9 +78,25 @@ pub struct FeedbackDetector {
 /// What one comparison showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Signs {
-    /// The delay of an echo, in compared samples.
-    echo: Option<usize>,
+    echo: Option<Echo>,
     howl: bool,
+}
+
+/// The output, found in the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Echo {
+    /// In compared samples.
+    delay: usize,
+    /// How loud; 1 is as loud as it left, below zero it is turned over.
+    gain: f32,
+}
+
+impl Echo {
+    /// Whether both came the same way.
+    fn is_like(&self, other: &Self) -> bool {
+        let ratio = self.gain / other.gain;
+        self.delay.abs_diff(other.delay) <= SAME_DELAY && (1.0 / SAME_GAIN..=SAME_GAIN).contains(&ratio)
+    }
 }
 
 impl FeedbackDetector {
@@ -130,9 +151,9 @@ impl FeedbackDetector {
     }
 
     fn note(&mut self, signs: Signs) {
-        self.echo = signs.echo.map(|delay| match self.echo {
-            Some((before, times)) if delay.abs_diff(before) <= SAME_DELAY => (delay, times + 1),
-            _ => (delay, 1),
+        self.echo = signs.echo.map(|echo| match self.echo {
+            Some((before, times)) if echo.is_like(&before) => (echo, times + 1),
+            _ => (echo, 1),
         });
         let echoes = self.echo.map_or(0, |(_, times)| times);
         self.howls = if signs.howl { self.howls + 1 } else { 0 };
@@ -155,8 +176,8 @@ impl FeedbackDetector {
         let loud = output_rms >= HOWL_RMS && input_rms >= HOWL_RMS;
         let howl =
             loud && matches!((tone(&output), tone(&input)), (Some(out), Some(inn)) if out.abs_diff(inn) <= 1);
-        let echo = self.peak_delay(&output, &input).filter(|delay| self.echo_gain(*delay) >= MIN_ECHO_GAIN);
-        Signs { echo, howl }
+        let echo = self.peak_delay(&output, &input).map(|delay| Echo { delay, gain: self.echo_gain(delay) });
+        Signs { echo: echo.filter(|echo| echo.gain.abs() >= MIN_ECHO_GAIN), howl }
     }
 
     /// The delay, in compared samples, at which the input repeats the output at all frequencies.
@@ -188,12 +209,12 @@ impl FeedbackDetector {
         (peak.abs() > MIN_PEAK * spread).then_some(first + at)
     }
 
-    /// How loud the output is in the input at this delay; 1 is as loud as it left.
+    /// How loud the output is in the input at this delay.
     fn echo_gain(&self, delay: usize) -> f32 {
         let pairs = || self.output.iter().zip(self.input.iter().skip(delay));
         let product: f32 = pairs().map(|(out, inn)| out * inn).sum();
         let energy: f32 = pairs().map(|(out, _)| out * out).sum();
-        product.abs() / energy.max(f32::MIN_POSITIVE)
+        product / energy.max(f32::MIN_POSITIVE)
     }
 
     fn spectrum(&self, signal: &VecDeque<f32>) -> Option<Vec<Complex32>> {
@@ -246,8 +267,8 @@ mod tests {
     }
 
     /// The same string under a hand: each stroke a little early or late, a little sharp or flat, and of its own colour.
-    fn plucked(hz: f32, every: usize, frame: usize) -> f32 {
-        let mut hand = Noise((frame / every) as u64 * 7_919 + 5);
+    fn plucked(player: u64, hz: f32, every: usize, frame: usize) -> f32 {
+        let mut hand = Noise(player.wrapping_add((frame / every) as u64).wrapping_mul(7_919) + 5);
         for _ in 0..8 {
             hand.next();
         }
@@ -303,11 +324,54 @@ mod tests {
             let (mut drums, mut mine, mut room) = (Noise(1), Noise(3), Noise(2));
             let yes = found(30, |n| {
                 let hit = (-((n % 24_000) as f32) / 1_500.0).exp();
-                let input = 0.5 * plucked(own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
+                let input = 0.5 * plucked(0, own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
                 (band(&mut drums, n) + 0.0005 * drums.next(), input)
             });
             assert!(!yes, "{own} Hz");
         }
+    }
+
+    /// Two players in one tempo, drawn from a seed: same or other notes, on or off the beat, with or without drums; and
+    /// whether the microphone stands before the speakers.
+    fn evening(seed: u64, seconds: usize, speakers: bool) -> bool {
+        let mut dice = Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        for _ in 0..8 {
+            dice.next();
+        }
+        let mut below = |most: usize| ((dice.next() + 1.0) * 0.5 * most as f32) as usize % most;
+        let beat = 48_000 * 60 / (70 + below(90));
+        let notes = [98.0, 130.8, 146.8, 196.0, 220.0, 261.6, 330.0];
+        let (theirs, bass, own) = (notes[below(7)], notes[below(2)], notes[below(7)]);
+        let (strokes, late, hiss) = (1 + below(2), below(beat / 8), 0.0005 + below(4) as f32 * 0.0005);
+        let (their_drums, my_drums) = (below(3) as f32 * 0.15, below(3) as f32 * 0.1);
+        let steady = below(2) == 0;
+        let (mut drums, mut mine, mut room) = (Noise(seed), Noise(!seed), Noise(seed ^ 0x5555));
+        let mut air = VecDeque::from(vec![0.0; 100 + below(5_000)]);
+        let echo = if speakers { 0.1 + below(5) as f32 * 0.1 } else { 0.0 };
+        found(seconds, |n| {
+            let hit = |n: usize, fade: f32| (-((n % beat) as f32) / fade).exp();
+            let output = match steady {
+                true => string(theirs, beat / strokes, n) + string(bass, beat, n),
+                false => plucked(seed, theirs, beat / strokes, n) + plucked(seed + 1, bass, beat, n),
+            };
+            let output = output + their_drums * hit(n, 2_000.0) * drums.next() + 0.0005 * room.next();
+            let input = 0.5 * plucked(!seed, own, beat / strokes, n + beat - late);
+            air.push_back(output);
+            let input = input + my_drums * hit(n + beat - late, 1_500.0) * mine.next() + hiss * room.next();
+            (output, input + echo * air.pop_front().unwrap_or_default())
+        })
+    }
+
+    /// More evenings, and others: `FEEDBACK_FIRST=1000 FEEDBACK_SEEDS=200`.
+    #[test]
+    fn an_evening_of_two_players_is_feedback_only_before_speakers() {
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let first = number("FEEDBACK_FIRST").unwrap_or(1);
+        let seeds = first..first + number("FEEDBACK_SEEDS").unwrap_or(10);
+        let wrong: Vec<u64> = seeds.clone().filter(|seed| evening(*seed, 30, false)).collect();
+        assert!(wrong.is_empty(), "echoes that are none, with the seeds {wrong:?}");
+        let deaf: Vec<u64> = seeds.filter(|seed| !evening(*seed, 30, true)).collect();
+        assert!(deaf.is_empty(), "echoes not found within 30 s, with the seeds {deaf:?}");
     }
 
     #[test]
@@ -342,7 +406,7 @@ mod tests {
     fn warning_goes_ten_seconds_after_the_last_sign() {
         let mut detector = FeedbackDetector::new(RATE_HZ);
         for _ in 0..ECHOES {
-            detector.note(Signs { echo: Some(100), howl: false });
+            detector.note(Signs { echo: Some(Echo { delay: 100, gain: 0.3 }), howl: false });
         }
         assert!(detector.warns);
         for _ in 1..QUIET {

@@ -87,8 +87,8 @@ export const shortcuts: Shortcut[] = [
     },
   },
   { keys: ",", does: "Settings", run: () => (dialog.value = "settings") },
-  { keys: "Ctrl Z", does: "Undo", run: () => void undo() },
-  { keys: "Ctrl Shift Z", does: "Redo", run: () => void redo() },
+  { keys: "Ctrl Z", does: "Undo what I did last, since the node was started", run: () => void undo() },
+  { keys: "Ctrl Shift Z", does: "Do again what I undid", run: () => void redo() },
   { keys: "?", does: "This list", run: () => (dialog.value = "help") },
 ];
 

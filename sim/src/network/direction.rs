@@ -103,6 +103,7 @@ pub struct Direction {
     packets: Random,
     tails: Random,
     damages: Random,
+    retries: Random,
     jitter: f64,
     jitter_at: WorldTime,
     last_arrival: WorldTime,
@@ -129,6 +130,7 @@ impl Direction {
             bursts: BurstState::new(&weather.bursts, random.fork(4), random.fork(7), now),
             tails: random.fork(5),
             damages: random.fork(6),
+            retries: random.fork(7),
             weather,
             replay: None,
             packets,
@@ -172,6 +174,13 @@ impl Direction {
             Fate::Arrives(_) => {}
         }
         fate
+    }
+
+    /// Whether a packet that was lost is lost again when it is sent anew, a round trip later. By then the burst that
+    /// took it is over, so what counts is the share of packets lost over a long time.
+    pub fn loses_again(&mut self) -> bool {
+        let Weather { loss, bursts, corrupt, .. } = &self.weather;
+        self.retries.share() < (loss + corrupt).max(bursts.mean_loss())
     }
 
     fn decide(&mut self, now: WorldTime, octets: usize) -> Fate {

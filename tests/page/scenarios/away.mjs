@@ -25,6 +25,11 @@ export default async function () {
   assert.equal(new Set(lines).size, lines.length, `each thing is said once: ${lines}`);
   step("Bob is back");
 
+  await alice.edit({ op: "add", address: "/tracks", value: { name: "Drums" } });
+  await page.keyboard.press("k");
+  const undo = page.getByRole("button", { name: /^Undo/ });
+  await eventually("the track can be taken back", () => undo.isEnabled());
+
   await alice.kill();
   // Not the live region, which says it as well.
   await page.locator(".banner", { hasText: "The node does not answer" }).waitFor();
@@ -36,5 +41,7 @@ export default async function () {
   await eventually("with the whole band", async () => /Tight|Playable|Loose/.test(await strip(page, carol).innerText()), 20_000);
   await strip(page, carol).getByRole("button", { name: /^Mute .*only for me/ }).click();
   await eventually("and it works", async () => (await alice.hears(carol)).muted_by_me === true);
+  assert.ok(await undo.isDisabled(), "what was done before the restart is not offered to be undone");
+  assert.equal(await undo.getAttribute("aria-label"), "Undo");
   step("my own node was restarted; the page came back by itself and said so");
 }

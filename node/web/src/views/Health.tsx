@@ -122,6 +122,9 @@ function DeviceFigures() {
       <dl class="figures">
         <Figure label="Device" value={`${clean(audio.device, 40)} (${audio.host})`} />
         <Figure label="Rate and period" value={`${audio.rate_hz / 1_000} kHz, ${audio.period_frames} frames (${period_ms.toFixed(1)} ms)`} />
+        {audio.output_latency_ms > 0 && (
+          <Figure label="Output latency" value={`${audio.output_latency_ms.toFixed(1)} ms`} note="by the card's own word; clicks and notes are played that much earlier" />
+        )}
         <Figure label="Xruns" value={String(audio.xruns)} note="missed by this computer, not by the network" />
         <Figure
           label="Longest callback"
@@ -149,10 +152,10 @@ function DeviceFigures() {
             series={[{ label: "longest", color: "a", values: past.device.callback_load.map((load) => (load === null ? null : load * 100)) }]}
           />
           <Chart
-            title="Concealed"
+            title="Made up"
             unit="ms a second"
             {...frame(past)}
-            series={[{ label: "because of the network", color: "b", values: past.device.concealed_ms, bars: true }]}
+            series={[{ label: "of others' sound", color: "b", values: past.device.concealed_ms, bars: true }]}
           />
         </div>
       )}
@@ -232,7 +235,7 @@ function PeerFigures({ peer }: { peer: Peer }) {
             ]}
           />
           <Chart title="Received" unit="packets a second" {...frame(past)} series={[{ label: "received", color: "a", values: row.received }]} />
-          <Chart title="Concealed" unit="ms a second" {...frame(past)} series={[{ label: "made up", color: "c", values: row.concealed_ms, bars: true }]} />
+          <Chart title="Made up" unit="ms a second" {...frame(past)} series={[{ label: "of their sound", color: "c", values: row.concealed_ms, bars: true }]} />
           <Chart
             title="Clock"
             unit="µs"

@@ -35,7 +35,7 @@ export function MemberStrip({ peer, leaving }: { peer: Peer; leaving: boolean })
   );
 }
 
-export function StripHead({ who }: { who: Person }) {
+export function StripHead({ who, you }: { who: Person; you?: boolean }) {
   return (
     <header class="strip-head">
       <span class="avatar">
@@ -45,7 +45,7 @@ export function StripHead({ who }: { who: Person }) {
         <h3>
           <Name text={who.name} />
         </h3>
-        {who.instrument && <Name text={who.instrument} class="quiet" />}
+        {(you || who.instrument) && <Name text={[you ? "You" : "", who.instrument].filter(Boolean).join(" · ")} class="quiet" />}
       </span>
     </header>
   );

@@ -10,9 +10,9 @@
 //! frequency on both sides.
 //!
 //! Two strokes that follow each other, one here and one there, look like an echo once, and of a hundred pairs some are
-//! equally far apart. So the same delay must be found four times running, each time of other strokes, and each time as loud:
-//! what has left by the speakers comes back with one gain. A drum machine here in step with one there may be taken for an
-//! echo if their sounds are alike.
+//! equally far apart; under them a true echo need not be the highest peak. So for each delay the latest comparisons, each
+//! of other strokes, have a vote: in most of them there must be a peak. A drum machine here in step with one there may be
+//! taken for an echo if their sounds are alike.
 //!
 //! Limits: delays from 1 to 150 ms; an echo weaker than [`MIN_ECHO_GAIN`] is let pass as leaking headphones; what I hear of
 //! myself through the node comes back in no time and is not taken for an echo.
@@ -36,8 +36,8 @@ const MIN_DELAY_S: f32 = 0.001;
 const MAX_DELAY_S: f32 = 0.15;
 /// Signals below this RMS are not compared.
 const MIN_RMS: f32 = 0.001;
-/// How far a peak must stand out: the highest of 1,800 normal deviates is under 4.5, ever so seldom 5.5.
-const MIN_PEAK: f32 = 9.0;
+/// How far a peak must stand out to have a vote: the highest of 1,800 normal deviates is under 4.5, ever so seldom 5.5.
+const MIN_PEAK: f32 = 5.0;
 /// An echo this weak (-26 dB) bothers nobody.
 const MIN_ECHO_GAIN: f32 = 0.05;
 /// RMS of a howl, on both sides.
@@ -46,14 +46,11 @@ const HOWL_RMS: f32 = 0.18;
 const HOWL_PURITY: f32 = 0.8;
 /// Bins to each side of the strongest that belong to it.
 const TONE_BINS: usize = 4;
-/// Comparisons in a row before an echo, or a howl, is believed.
-const ECHOES: u32 = 4;
+/// Comparisons that have a vote on an echo, and how many must be for it.
+const VOTERS: usize = 8;
+const VOTES: usize = 5;
+/// Comparisons in a row before a howl is believed.
 const HOWLS: u32 = 3;
-/// How far the delays of one echo lie apart, in compared samples.
-const SAME_DELAY: usize = 1;
-/// How far the gains of one echo lie apart: the way through the air stays, while strokes that happen to follow each other
-/// are each of another loudness and phase.
-const SAME_GAIN: f32 = 1.3;
 /// Comparisons without a sign until the warning goes: ten seconds, in which music may pause.
 const QUIET: u32 = 15;
 
@@ -68,8 +65,8 @@ pub struct FeedbackDetector {
     until_next: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     backward: Arc<dyn ComplexToReal<f32>>,
-    /// The latest echo, and how often it was found in a row.
-    echo: Option<(Echo, u32)>,
+    /// How far each delay stands out in the latest comparisons.
+    votes: VecDeque<Vec<f32>>,
     howls: u32,
     quiet: u32,
     warns: bool,
@@ -78,25 +75,8 @@ pub struct FeedbackDetector {
 /// What one comparison showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Signs {
-    echo: Option<Echo>,
+    echo: bool,
     howl: bool,
-}
-
-/// The output, found in the input.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Echo {
-    /// In compared samples.
-    delay: usize,
-    /// How loud; 1 is as loud as it left, below zero it is turned over.
-    gain: f32,
-}
-
-impl Echo {
-    /// Whether both came the same way.
-    fn is_like(&self, other: &Self) -> bool {
-        let ratio = self.gain / other.gain;
-        self.delay.abs_diff(other.delay) <= SAME_DELAY && (1.0 / SAME_GAIN..=SAME_GAIN).contains(&ratio)
-    }
 }
 
 impl FeedbackDetector {
@@ -114,7 +94,7 @@ impl FeedbackDetector {
             until_next: WINDOW,
             forward: planner.plan_fft_forward(PADDED),
             backward: planner.plan_fft_inverse(PADDED),
-            echo: None,
+            votes: VecDeque::with_capacity(VOTERS),
             howls: 0,
             quiet: 0,
             warns: false,
@@ -151,21 +131,16 @@ impl FeedbackDetector {
     }
 
     fn note(&mut self, signs: Signs) {
-        self.echo = signs.echo.map(|echo| match self.echo {
-            Some((before, times)) if echo.is_like(&before) => (echo, times + 1),
-            _ => (echo, 1),
-        });
-        let echoes = self.echo.map_or(0, |(_, times)| times);
         self.howls = if signs.howl { self.howls + 1 } else { 0 };
         self.quiet = if signs == Signs::default() { self.quiet + 1 } else { 0 };
-        if echoes >= ECHOES || self.howls >= HOWLS {
+        if signs.echo || self.howls >= HOWLS {
             self.warns = true;
         } else if self.quiet >= QUIET {
             self.warns = false;
         }
     }
 
-    fn compare(&self) -> Signs {
+    fn compare(&mut self) -> Signs {
         let (output_rms, input_rms) = (rms(&self.output), rms(&self.input));
         if output_rms < MIN_RMS || input_rms < MIN_RMS {
             return Signs::default();
@@ -176,12 +151,34 @@ impl FeedbackDetector {
         let loud = output_rms >= HOWL_RMS && input_rms >= HOWL_RMS;
         let howl =
             loud && matches!((tone(&output), tone(&input)), (Some(out), Some(inn)) if out.abs_diff(inn) <= 1);
-        let echo = self.peak_delay(&output, &input).map(|delay| Echo { delay, gain: self.echo_gain(delay) });
-        Signs { echo: echo.filter(|echo| echo.gain.abs() >= MIN_ECHO_GAIN), howl }
+        let echo = self.correlation(&output, &input).is_some_and(|vote| self.vote(vote));
+        Signs { echo, howl }
     }
 
-    /// The delay, in compared samples, at which the input repeats the output at all frequencies.
-    fn peak_delay(&self, output: &[Complex32], input: &[Complex32]) -> Option<usize> {
+    /// Whether most of the latest comparisons, this one among them, are for one delay.
+    fn vote(&mut self, vote: Vec<f32>) -> bool {
+        if self.votes.len() >= VOTERS {
+            self.votes.pop_front();
+        }
+        self.votes.push_back(vote);
+        let first = (MIN_DELAY_S * self.rate_hz) as usize;
+        let delays = self.votes.back().map_or(0, Vec::len);
+        (0..delays).any(|at| {
+            [1.0, -1.0].into_iter().any(|sign| {
+                // The way through the air is no whole number of samples.
+                let is_for = |vote: &Vec<f32>| {
+                    let near = vote.get(at.saturating_sub(1)..(at + 2).min(delays)).unwrap_or_default();
+                    near.iter().any(|value| sign * value >= MIN_PEAK)
+                };
+                self.votes.back().is_some_and(is_for)
+                    && self.votes.iter().filter(|vote| is_for(vote)).count() >= VOTES
+                    && sign * self.echo_gain(first + at) >= MIN_ECHO_GAIN
+            })
+        })
+    }
+
+    /// How far each delay stands out at which the input may repeat the output, at all frequencies alike.
+    fn correlation(&self, output: &[Complex32], input: &[Complex32]) -> Option<Vec<f32>> {
         let mut cross: Vec<Complex32> = input
             .iter()
             .zip(output)
@@ -202,11 +199,9 @@ impl FeedbackDetector {
         let first = (MIN_DELAY_S * self.rate_hz) as usize;
         let last = ((MAX_DELAY_S * self.rate_hz) as usize).min(WINDOW);
         let looked_at = correlation.get(first..last)?;
-        let (at, peak) =
-            looked_at.iter().enumerate().max_by(|(_, one), (_, other)| one.abs().total_cmp(&other.abs()))?;
-        let spread =
-            (correlation.iter().map(|value| value * value).sum::<f32>() / correlation.len() as f32).sqrt();
-        (peak.abs() > MIN_PEAK * spread).then_some(first + at)
+        let energy = correlation.iter().map(|value| value * value).sum::<f32>() / correlation.len() as f32;
+        let spread = energy.sqrt().max(f32::MIN_POSITIVE);
+        Some(looked_at.iter().map(|value| value / spread).collect())
     }
 
     /// How loud the output is in the input at this delay.
@@ -347,7 +342,7 @@ mod tests {
         let steady = below(2) == 0;
         let (mut drums, mut mine, mut room) = (Noise(seed), Noise(!seed), Noise(seed ^ 0x5555));
         let mut air = VecDeque::from(vec![0.0; 100 + below(5_000)]);
-        let echo = if speakers { 0.1 + below(5) as f32 * 0.1 } else { 0.0 };
+        let echo = if speakers { 0.2 + below(5) as f32 * 0.1 } else { 0.0 };
         found(seconds, |n| {
             let hit = |n: usize, fade: f32| (-((n % beat) as f32) / fade).exp();
             let output = match steady {
@@ -405,9 +400,7 @@ mod tests {
     #[test]
     fn warning_goes_ten_seconds_after_the_last_sign() {
         let mut detector = FeedbackDetector::new(RATE_HZ);
-        for _ in 0..ECHOES {
-            detector.note(Signs { echo: Some(Echo { delay: 100, gain: 0.3 }), howl: false });
-        }
+        detector.note(Signs { echo: true, howl: false });
         assert!(detector.warns);
         for _ in 1..QUIET {
             detector.note(Signs::default());

@@ -57,6 +57,8 @@ impl Backend for NodeBackend {
                 period_frames: info.period_frames,
                 xruns: stats.xruns,
                 callback_max_us: *lock(&inner.callback_max_us),
+                output_latency_ms: f64::from(stats.output_latency_frames) * 1e3
+                    / f64::from(info.rate_hz.max(1)),
                 input_peak_db: level_db(input_peak),
                 output_peak_db: level_db(output_peak),
             },

@@ -100,6 +100,7 @@ pub struct Direction {
     packets: Random,
     tails: Random,
     damages: Random,
+    retries: Random,
     jitter: f64,
     jitter_at: WorldTime,
     last_arrival: WorldTime,
@@ -124,6 +125,7 @@ impl Direction {
             bursts: BurstState { random: random.fork(4), bad: false, until: now },
             tails: random.fork(5),
             damages: random.fork(6),
+            retries: random.fork(7),
             weather,
             replay: None,
             packets,
@@ -166,6 +168,13 @@ impl Direction {
             Fate::Arrives(_) => {}
         }
         fate
+    }
+
+    /// Whether a packet that was lost is lost again when it is sent anew, a round trip later. By then the burst that
+    /// took it is over, so what counts is the share of packets lost over a long time.
+    pub fn loses_again(&mut self) -> bool {
+        let Weather { loss, bursts, corrupt, .. } = &self.weather;
+        self.retries.share() < (loss + corrupt).max(bursts.mean_loss())
     }
 
     fn decide(&mut self, now: WorldTime, octets: usize) -> Fate {

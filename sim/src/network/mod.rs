@@ -445,16 +445,15 @@ impl Network {
         if kbps > 0.0 {
             late = Duration::from_secs_f64(rest as f64 * 8.0 / (kbps * 1e3));
         }
-        let mut arrival = now;
-        for _ in 0..MAX_RETRANSMISSIONS {
-            match direction.send(now, octets) {
-                Fate::Lost(_) | Fate::ArrivesDamaged(..) => late += retry,
-                Fate::Arrives(at) | Fate::ArrivesTwice(at, _) => {
-                    arrival = at;
-                    break;
-                }
+        let arrival = match direction.send(now, octets) {
+            Fate::Arrives(at) | Fate::ArrivesTwice(at, _) => at,
+            Fate::Lost(_) | Fate::ArrivesDamaged(..) => {
+                late += retry;
+                let more = (1..MAX_RETRANSMISSIONS).take_while(|_| direction.loses_again()).count();
+                late += retry * u32::try_from(more).unwrap_or(MAX_RETRANSMISSIONS);
+                now + Duration::from_secs_f64(direction.shortest_ms() / 1e3)
             }
-        }
+        };
         let latest = connection.latest.entry((frame.from, frame.channel)).or_default();
         *latest = (arrival.max(now) + late).max(*latest);
         Some(*latest)

@@ -409,7 +409,7 @@ impl Cores {
                 "a call of the session"
             }
             SessionCall::SetStrain(strain) => {
-                self.session()?.set_strain(*strain);
+                self.session()?.set_strain(at_ns, *strain);
                 "a call of the session"
             }
             SessionCall::Links(links) => {

@@ -66,6 +66,10 @@ const MAX_WAKE_ERROR_NS: f64 = 50_000.0;
 const SWITCH_RATIO: f64 = 0.8;
 /// Fastest that two working clocks may part, as a ratio: twice what an NTP daemon slews plus quartz.
 const MAX_DRIFT: f64 = 600e-6;
+/// Exchanges in a row that were too quick, and over how long, before that is a clock's step: jitter that remembers itself is
+/// forgotten by then.
+const ODD_EXCHANGES: u32 = 3;
+const ODD_FOR: Duration = Duration::from_millis(150);
 /// From this factor on ([`Slowness::factor`]) waits that drain slowly explain what looks like a change of rate.
 const SLOW: f64 = 2.0;
 /// How unequal the spread of the two directions may look by chance.
@@ -127,7 +131,7 @@ pub struct Clock {
     replies: VecDeque<(Request, LocalTime)>,
     peer_incarnation: Option<u32>,
     track: Option<Track>,
-    suspicious: bool,
+    suspicion: Suspicion,
     counts: Statistics,
 }
 
@@ -144,7 +148,7 @@ impl Clock {
             replies: VecDeque::new(),
             peer_incarnation: None,
             track: None,
-            suspicious: false,
+            suspicion: Suspicion::default(),
             counts: Statistics::default(),
         }
     }
@@ -234,15 +238,17 @@ impl Clock {
             forward_ns: reply.received.nanos_from(reply.sent),
             backward_ns: now.nanos_from(reply.answered),
         };
-        if self.track.as_ref().is_some_and(|track| !track.is_possible(&exchange)) {
-            if !self.suspicious {
-                self.suspicious = true;
-                self.next_request = now;
+        let odd = self.track.as_ref().and_then(|track| track.oddity(&exchange));
+        if let Some(oddity) = odd {
+            if !self.suspicion.is_confirmed_by(oddity, exchange.at) {
+                self.next_request = self.next_request.min(now + BURST_INTERVAL);
                 return Ok(());
             }
             self.reset(now);
+            // What was asked before may have crossed the step on its way, and would be true of neither side of it.
+            self.pending.retain(|request| request.sent > reply.sent);
         }
-        self.suspicious = false;
+        self.suspicion = Suspicion::default();
         self.track.get_or_insert_with(|| Track::new(&exchange)).handle(&exchange);
         Ok(())
     }
@@ -255,11 +261,38 @@ impl Clock {
 
     fn reset(&mut self, now: LocalTime) {
         self.track = None;
-        self.suspicious = false;
+        self.suspicion = Suspicion::default();
         self.sent_in_burst = 0;
         self.started = Some(now);
         self.next_request = now;
         self.counts.resets += 1;
+    }
+}
+
+/// How an exchange contradicts all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Oddity {
+    /// It arrived before it was sent.
+    Impossible,
+    /// It was far quicker in one direction than any other for a minute or two.
+    TooQuick,
+}
+
+/// Exchanges in a row that contradict those before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Suspicion {
+    since: Option<LocalTime>,
+    exchanges: u32,
+    impossible: u32,
+}
+
+impl Suspicion {
+    /// Whether with this one there are enough of them: a clock has stepped.
+    fn is_confirmed_by(&mut self, oddity: Oddity, at: LocalTime) -> bool {
+        let since = *self.since.get_or_insert(at);
+        self.exchanges += 1;
+        self.impossible += u32::from(oddity == Oddity::Impossible);
+        self.impossible >= 2 || self.exchanges >= ODD_EXCHANGES && at.saturating_since(since) >= ODD_FOR
     }
 }
 
@@ -297,8 +330,12 @@ struct Track {
     backward: Spread,
     delay: Spread,
     slowness: Slowness,
-    quickest: [f64; 2],
-    quickest_since_s: f64,
+    /// The quickest round trip, and the quickest way there and back as far as the estimate knows them, each with the
+    /// estimate's error on top.
+    quickest: Quickest,
+    quickest_there: Quickest,
+    quickest_back: Quickest,
+    latest_s: f64,
 }
 
 impl Track {
@@ -313,17 +350,37 @@ impl Track {
             backward: Spread::default(),
             delay: Spread::default(),
             slowness: Slowness::default(),
-            quickest: [f64::INFINITY; 2],
-            quickest_since_s: 0.0,
+            quickest: Quickest::default(),
+            quickest_there: Quickest::default(),
+            quickest_back: Quickest::default(),
+            latest_s: 0.0,
         }
     }
 
-    /// Whether the exchange can have happened if neither clock stepped.
-    fn is_possible(&self, exchange: &Exchange) -> bool {
+    /// Whether the exchange cannot, or can hardly, have happened if neither clock stepped.
+    fn oddity(&self, exchange: &Exchange) -> Option<Oddity> {
         let sample = self.sample(exchange);
         let (low, high) = self.causal.at(sample.at_s);
-        sample.offset_ns + sample.delay_ns / 2.0 >= low - READ_ERROR_NS
-            && sample.offset_ns - sample.delay_ns / 2.0 <= high + READ_ERROR_NS
+        let is_possible = sample.offset_ns + sample.delay_ns / 2.0 >= low - READ_ERROR_NS
+            && sample.offset_ns - sample.delay_ns / 2.0 <= high + READ_ERROR_NS;
+        if !is_possible {
+            return Some(Oddity::Impossible);
+        }
+        // Waits make an exchange slower; only a step (or a new route) makes it quicker one way than it ever was, and then
+        // the offset has moved. What a change of rate may have done since the latest exchange is none.
+        let (there, back, error) = self.one_way(&sample)?;
+        let allowed = 2.0 * error + READ_ERROR_NS + MAX_DRIFT * 1e9 * (sample.at_s - self.latest_s).max(0.0);
+        let is_quick =
+            there + allowed < self.quickest_there.get() || back + allowed < self.quickest_back.get();
+        (is_quick && (there - back).abs() / 2.0 > allowed).then_some(Oddity::TooQuick)
+    }
+
+    /// The way there and back of an exchange if the estimate is right but for its error, at most; and that error.
+    fn one_way(&self, sample: &Sample) -> Option<(f64, f64, f64)> {
+        let (offset_ns, _) = self.filters.get(self.speaking)?.predict(sample.at_s)?;
+        let error = self.error_ns(self.speaking, sample.at_s)?;
+        let (half, off) = (sample.delay_ns / 2.0, sample.offset_ns - offset_ns);
+        Some((half + off + error, half - off + error, error))
     }
 
     fn handle(&mut self, exchange: &Exchange) {
@@ -331,12 +388,12 @@ impl Track {
         self.causal.handle(&sample);
         self.delay.handle(sample.delay_ns);
         self.slowness.handle(sample.delay_ns);
-        // The quickest of the current and the previous minute, so that a changed route is noticed.
-        if sample.at_s - self.quickest_since_s > 60.0 {
-            self.quickest = [sample.delay_ns, self.quickest[0]];
-            self.quickest_since_s = sample.at_s;
+        self.quickest.handle(sample.at_s, sample.delay_ns);
+        if let Some((there, back, _)) = self.one_way(&sample) {
+            self.quickest_there.handle(sample.at_s, there);
+            self.quickest_back.handle(sample.at_s, back);
         }
-        self.quickest[0] = self.quickest[0].min(sample.delay_ns);
+        self.latest_s = sample.at_s;
         let [every, ..] = &self.filters;
         if let Some((offset_ns, _)) = every.predict(sample.at_s) {
             // Each direction's delay up to a constant, which the spread does not mind.
@@ -406,7 +463,7 @@ impl Track {
     }
 
     fn min_delay_ns(&self) -> f64 {
-        self.quickest[0].min(self.quickest[1])
+        self.quickest.get()
     }
 
     fn sample(&self, exchange: &Exchange) -> Sample {
@@ -484,6 +541,33 @@ impl Slowness {
             }
         });
         factors.fold(1.0, f64::max)
+    }
+}
+
+/// The least of the current and the previous minute, so that a changed route is noticed.
+#[derive(Debug)]
+struct Quickest {
+    least: [f64; 2],
+    since_s: f64,
+}
+
+impl Default for Quickest {
+    fn default() -> Self {
+        Self { least: [f64::INFINITY; 2], since_s: 0.0 }
+    }
+}
+
+impl Quickest {
+    fn handle(&mut self, at_s: f64, delay_ns: f64) {
+        if at_s - self.since_s > 60.0 {
+            self.least = [delay_ns, self.least[0]];
+            self.since_s = at_s;
+        }
+        self.least[0] = self.least[0].min(delay_ns);
+    }
+
+    fn get(&self) -> f64 {
+        self.least[0].min(self.least[1])
     }
 }
 

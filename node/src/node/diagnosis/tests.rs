@@ -106,6 +106,9 @@ const MISSES: Strain = Strain { xruns: 4, callback_percent: 20, cpu_percent: Som
 const ONE_MISS: Strain = Strain { xruns: 1, callback_percent: 20, cpu_percent: Some(20), wake_late_ms: 1 };
 const LATE: Strain = Strain { xruns: 0, callback_percent: 20, cpu_percent: Some(20), wake_late_ms: 25 };
 
+/// What it is about, my strain, what is heard of each other and their strain, who is blamed, and in which words.
+type Evening<'a> = (&'a str, Strain, &'a [(Heard, Strain)], Culprit, &'a str);
+
 /// Who is blamed for what; each line is one evening.
 #[test]
 fn blame_follows_evidence() {
@@ -114,7 +117,7 @@ fn blame_follows_evidence() {
     let maya = || Culprit::Peer("maya".into());
     let idle = idle();
     #[rustfmt::skip]
-    let cases: &[(&str, Strain, &[(Heard, Strain)], Culprit, &str)] = &[
+    let cases: &[Evening] = &[
         // One other player.
         ("nothing is wrong", idle, &[(WELL, idle)], none.clone(), "All is well"),
         ("lost packets", idle, &[(LOSSY, idle)], maya(), "5.1 % of their packets are lost"),

@@ -10,9 +10,9 @@
 //! frequency on both sides.
 //!
 //! Two strokes that follow each other, one here and one there, look like an echo once, and of a hundred pairs some are
-//! equally far apart; under them a true echo need not be the highest peak. So for each delay the latest comparisons, each
-//! of other strokes, have a vote: in most of them there must be a peak. A drum machine here in step with one there may be
-//! taken for an echo if their sounds are alike.
+//! equally far apart; and under such pairs a true echo need not be the highest peak. So it is the mean of the last ten
+//! comparisons, each of other strokes, in which an echo must stand out: its peak stays in its place while those of
+//! coincidence move about. A drum machine here in step with one there may be taken for an echo if their sounds are alike.
 //!
 //! Limits: delays from 1 to 150 ms; an echo weaker than [`MIN_ECHO_GAIN`] is let pass as leaking headphones; what I hear of
 //! myself through the node comes back in no time and is not taken for an echo.
@@ -36,8 +36,14 @@ const MIN_DELAY_S: f32 = 0.001;
 const MAX_DELAY_S: f32 = 0.15;
 /// Signals below this RMS are not compared.
 const MIN_RMS: f32 = 0.001;
-/// How far a peak must stand out to have a vote: the highest of 1,800 normal deviates is under 4.5, ever so seldom 5.5.
+/// How far a peak stands out that may be of an echo, in standard deviations: the highest of 1,800 normal deviates is under
+/// 4.5, ever so seldom 5.5.
 const MIN_PEAK: f32 = 5.0;
+/// How far an echo stands out in the mean of [`COMPARED`]. Echoes under one's own playing were at 9 and more, while chance
+/// gives a single comparison up to 23, a tenth of which is all that is left in the mean.
+const MIN_MEAN_PEAK: f32 = 8.0;
+/// What one comparison is believed at most, so that no two of them suffice.
+const MAX_PEAK: f32 = 24.0;
 /// An echo this weak (-26 dB) bothers nobody.
 const MIN_ECHO_GAIN: f32 = 0.05;
 /// RMS of a howl, on both sides.
@@ -46,9 +52,8 @@ const HOWL_RMS: f32 = 0.18;
 const HOWL_PURITY: f32 = 0.8;
 /// Bins to each side of the strongest that belong to it.
 const TONE_BINS: usize = 4;
-/// Comparisons that have a vote on an echo, and how many must be for it.
-const VOTERS: usize = 8;
-const VOTES: usize = 5;
+/// Comparisons of which the mean is taken: seven seconds.
+const COMPARED: usize = 10;
 /// Comparisons in a row before a howl is believed.
 const HOWLS: u32 = 3;
 /// Comparisons without a sign until the warning goes: ten seconds, in which music may pause.
@@ -65,8 +70,8 @@ pub struct FeedbackDetector {
     until_next: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     backward: Arc<dyn ComplexToReal<f32>>,
-    /// How far each delay stands out in the latest comparisons.
-    votes: VecDeque<Vec<f32>>,
+    /// How far each delay stood out in the latest comparisons.
+    peaks: VecDeque<Vec<f32>>,
     howls: u32,
     quiet: u32,
     warns: bool,
@@ -94,7 +99,7 @@ impl FeedbackDetector {
             until_next: WINDOW,
             forward: planner.plan_fft_forward(PADDED),
             backward: planner.plan_fft_inverse(PADDED),
-            votes: VecDeque::with_capacity(VOTERS),
+            peaks: VecDeque::with_capacity(COMPARED),
             howls: 0,
             quiet: 0,
             warns: false,
@@ -151,30 +156,28 @@ impl FeedbackDetector {
         let loud = output_rms >= HOWL_RMS && input_rms >= HOWL_RMS;
         let howl =
             loud && matches!((tone(&output), tone(&input)), (Some(out), Some(inn)) if out.abs_diff(inn) <= 1);
-        let echo = self.correlation(&output, &input).is_some_and(|vote| self.vote(vote));
+        let echo = self.correlation(&output, &input).is_some_and(|peaks| self.stands_out(peaks));
         Signs { echo, howl }
     }
 
-    /// Whether most of the latest comparisons, this one among them, are for one delay.
-    fn vote(&mut self, vote: Vec<f32>) -> bool {
-        if self.votes.len() >= VOTERS {
-            self.votes.pop_front();
+    /// Whether one delay stands out in this comparison and in the mean of the latest.
+    fn stands_out(&mut self, peaks: Vec<f32>) -> bool {
+        if self.peaks.len() >= COMPARED {
+            self.peaks.pop_front();
         }
-        self.votes.push_back(vote);
+        let mean = |at: usize| {
+            let peaks = self.peaks.iter().chain([&peaks]).filter_map(|peaks| peaks.get(at));
+            peaks.map(|peak| peak.clamp(-MAX_PEAK, MAX_PEAK)).sum::<f32>() / COMPARED as f32
+        };
         let first = (MIN_DELAY_S * self.rate_hz) as usize;
-        let delays = self.votes.back().map_or(0, Vec::len);
-        (0..delays).any(|at| {
-            [1.0, -1.0].into_iter().any(|sign| {
-                // The way through the air is no whole number of samples.
-                let is_for = |vote: &Vec<f32>| {
-                    let near = vote.get(at.saturating_sub(1)..(at + 2).min(delays)).unwrap_or_default();
-                    near.iter().any(|value| sign * value >= MIN_PEAK)
-                };
-                self.votes.back().is_some_and(is_for)
-                    && self.votes.iter().filter(|vote| is_for(vote)).count() >= VOTES
-                    && sign * self.echo_gain(first + at) >= MIN_ECHO_GAIN
-            })
-        })
+        let found = peaks.iter().enumerate().any(|(at, peak)| {
+            let (mean, sign) = (mean(at), peak.signum());
+            peak.abs() >= MIN_PEAK
+                && sign * mean >= MIN_MEAN_PEAK
+                && sign * self.echo_gain(first + at) >= MIN_ECHO_GAIN
+        });
+        self.peaks.push_back(peaks);
+        found
     }
 
     /// How far each delay stands out at which the input may repeat the output, at all frequencies alike.

@@ -3,7 +3,7 @@ import { request } from "./api/client";
 import type { Command, MeChange, PeerChange, Playback, PlaybackChange, UndoResult } from "./api/types";
 import { tapped } from "./beat";
 import { announce, complain, toast } from "./notices";
-import { hopedPeers, hopedPlayback, hopedProject, hopedStatus, me, person, playback, readOnly, socket, status } from "./store";
+import { hopedPeers, hopedPlayback, hopedProject, hopedStatus, me, peers, person, playback, readOnly, socket, status } from "./store";
 import { clean } from "./text";
 
 /** `false` and a word about it where this page may only look. */
@@ -91,6 +91,15 @@ async function drain(path: string, line: Line): Promise<void> {
 /** Changes my own mix of a member. */
 export function mixForMe(peer_id: string, change: PeerChange): void {
   if (allowed()) hopedPeers.hopes({ [peer_id]: change }, put(`/peers/${encodeURIComponent(peer_id)}`, change));
+}
+
+/** Of everybody I hear only this one, or everybody again; nobody else's mix changes. */
+export function soloAlone(peer_id: string): void {
+  const alone = peers.value.every((peer) => peer.soloed_by_me === (peer.peer_id === peer_id));
+  for (const peer of peers.value) {
+    const soloed_by_me = !alone && peer.peer_id === peer_id;
+    if (peer.soloed_by_me !== soloed_by_me) mixForMe(peer.peer_id, { soloed_by_me });
+  }
 }
 
 export function changeMe(change: MeChange): void {

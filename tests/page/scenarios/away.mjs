@@ -9,6 +9,17 @@ export default async function () {
   await strip(page, carol).waitFor();
   const chat = page.getByRole("region", { name: "Chat" });
 
+  // Of three players only one is heard, then all again; with a click and with keys.
+  const soloed = async () => [await alice.hears(bob), await alice.hears(carol)].map(({ soloed_by_me }) => soloed_by_me).join();
+  const solo = (node) => strip(page, node).getByRole("button", { name: /^Solo .*, only for me/ });
+  await solo(carol).click();
+  await eventually("Carol alone", async () => (await soloed()) === "false,true");
+  await solo(bob).click({ modifiers: ["Alt"] });
+  await eventually("Bob instead of Carol", async () => (await soloed()) === "true,false");
+  await page.keyboard.press("Alt+s");
+  await eventually("everybody again", async () => (await soloed()) === "false,false");
+  step("solo, and nobody else");
+
   await bob.kill();
   await eventually("Bob's strip says that he is away, or is gone", async () => {
     const there = strip(page, bob);

@@ -113,7 +113,7 @@ function OwnStrip() {
             scale={OWN}
             owner="mine"
             disabled={!mine?.monitor}
-            caption="hear myself"
+            caption="monitor"
             label="How loud I hear myself"
             onMove={(monitor_gain_db) => changeMe({ monitor_gain_db })}
             onSet={(monitor_gain_db) => changeMe({ monitor_gain_db })}

@@ -131,6 +131,9 @@ function DeviceFigures() {
           value={`${Math.round(audio.callback_max_us)} µs`}
           note={`${Math.round(audio.callback_max_us / period_ms / 10)} % of a period`}
         />
+        {audio.output_latency_ms > 0 && (
+          <Figure label="Output latency" value={`${whole(audio.output_latency_ms)} ms`} note="from the program to your ears, as the card says" />
+        )}
         <Figure
           label="This page"
           value={page.age_p95_ms === null ? "–" : `${whole(Math.max(0, page.age_p95_ms))} ms`}
@@ -251,6 +254,9 @@ function PeerFigures({ peer }: { peer: Peer }) {
   );
 }
 
+/** Sound in air at 20 °C. */
+const METRES_PER_MS = 0.343;
+
 const STAGES: Record<Stage, string> = { network: "on the way", playout: "waiting here" };
 
 /** Where the milliseconds from mouth to ear go. */
@@ -261,7 +267,10 @@ function Waterfall({ peer }: { peer: Peer }) {
   let before = 0;
   return (
     <div class={`waterfall ${level}`}>
-      <h3>Mouth to ear: {text}</h3>
+      <h3>
+        Mouth to ear: {text}
+        {total !== null && <small> as {whole(total * METRES_PER_MS)} m apart in one room</small>}
+      </h3>
       {stages.length === 0 && <p class="quiet">Not measured yet.</p>}
       <ol>
         {stages.map(({ stage, ms }) => {

@@ -22,8 +22,8 @@ use std::{
 use bandmesh::{
     media::packetiser::announce,
     session::{
-        self, Identity, LeaveReason, MAX_PEERS, Session, link_bridge::Standing, member_state::LinkReading,
-        message,
+        self, Identity, LeaveReason, MAX_PEERS, Session, link_bridge::Standing,
+        member_state::ConnectionReading, message,
     },
 };
 use bytes::Bytes;
@@ -605,7 +605,7 @@ impl Node {
             let packets = self.media.as_ref().and_then(|media| media.packets(&peer));
             let (received, lost) = packets.unwrap_or_default();
             let us = |ns: u64| u32::try_from(ns / 1_000).ok();
-            LinkReading {
+            ConnectionReading {
                 id: peer.0.to_vec(),
                 path: if self.mesh.is_on_lan(&peer) { LAN_PATH } else { DIRECT_PATH },
                 rtt_us: self.clock(now_ns, &peer).and_then(|clock| us(clock.rtt_ns)),

@@ -166,7 +166,7 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(clocks::ClockBound::new(bounds.clock_misses, bounds.clock_slack)),
         Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
         Box::new(playout::PlayedOnce::default()),
-        Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),
+        Box::new(playout::ConcealedWithinLoss::new(bounds.concealed, bounds.longest_hold)),
         Box::new(notes::NotesEnd::default()),
         Box::new(forgery::ForgeriesKeptOut::default()),
         Box::new(queues::BoundedQueues::default()),

@@ -372,7 +372,8 @@ impl Track {
         // the offset has moved. What a change of rate may have done since the latest exchange is none.
         let (there, back, error) = self.one_way(&sample)?;
         let allowed = 2.0 * error + READ_ERROR_NS + MAX_DRIFT * 1e9 * (sample.at_s - self.latest_s).max(0.0);
-        let is_quick = there + allowed < self.quickest_there.get() || back + allowed < self.quickest_back.get();
+        let is_quick =
+            there + allowed < self.quickest_there.get() || back + allowed < self.quickest_back.get();
         (is_quick && (there - back).abs() / 2.0 > allowed).then_some(Oddity::TooQuick)
     }
 

@@ -362,7 +362,11 @@ impl Project {
 
     // --- Writing --------------------------------------------------------------------------------------------
 
-    fn check_saving(&self) -> Result<(), CommandError> {
+    /// Whether edits reach the disk.
+    ///
+    /// # Errors
+    /// [`CommandError::NotSaving`]: none is taken until the disk writes again.
+    pub fn check_saving(&self) -> Result<(), CommandError> {
         if let Some((reason, _)) = &self.store_failure {
             return Err(CommandError::NotSaving { reason: reason.clone() });
         }

@@ -9,6 +9,7 @@
 //! of the queue, and a bounded number of bytes each; beyond that they are dropped, which the project's own digests
 //! repair within seconds.
 
+mod coalesce;
 mod recorded;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crdt::{
@@ -30,6 +31,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::trace::Recorder;
+use coalesce::Coalescer;
 
 pub use recorded::RecordedProject;
 
@@ -195,6 +197,7 @@ pub fn start(
         committer,
         summary,
         events,
+        coalescer: Coalescer::default(),
         waiting: BTreeMap::new(),
         answers: vec![],
     };
@@ -214,7 +217,7 @@ impl Running {
 
 impl Handle {
     /// Carries out `commands`, all or none, as one gesture that can be undone. With `wait` the answer comes once they are on
-    /// disk.
+    /// disk; without, numbers set again and again are committed four times a second ([`coalesce`]), and shown at once.
     ///
     /// # Errors
     /// [`EditError`].
@@ -318,6 +321,7 @@ struct Actor<F> {
     committer: Committer,
     summary: Arc<Mutex<Summary>>,
     events: F,
+    coalescer: Coalescer,
     /// Answers that wait for their batch to be on disk.
     waiting: BTreeMap<BatchId, Vec<(Reply, Edited)>>,
     /// Answers that go out once the summary shows what they tell.
@@ -335,6 +339,8 @@ impl<F: FnMut(Event)> Actor<F> {
                 Some(at) => Duration::from_millis(at.saturating_sub(now).min(1_000)),
                 None => Duration::from_secs(1),
             };
+            let due = self.coalescer.poll_deadline();
+            let wait = due.map_or(wait, |due| wait.min(due.saturating_duration_since(Instant::now())));
             match queue.recv_timeout(wait) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(request) => self.handle(request),
@@ -346,7 +352,11 @@ impl<F: FnMut(Event)> Actor<F> {
             if self.project.poll_deadline().is_some_and(|at| at <= unix_ms()) {
                 self.project.handle_deadline(unix_ms());
             }
+            if self.coalescer.poll_deadline().is_some_and(|due| due <= Instant::now()) {
+                self.commit_pending();
+            }
         }
+        self.commit_pending();
         self.drain();
         // From here on nobody listens, and the committer must not wait for room in the queue.
         drop(queue);
@@ -357,16 +367,31 @@ impl<F: FnMut(Event)> Actor<F> {
         let now = unix_ms();
         match request {
             Request::Edit { commands, wait, gesture, reply } => {
+                let may_wait = !wait && gesture && self.project.check_saving().is_ok();
+                if may_wait && self.coalescer.defer(Instant::now(), &commands) {
+                    let outcome = |command: Command| Outcome { address: command.address().to_owned() };
+                    let results = commands.into_iter().map(outcome).collect();
+                    let heads_hash = self.project.heads_hash();
+                    self.answers.push((reply, Ok(Edited { results, heads_hash, durable: false })));
+                    return;
+                }
+                if self.coalescer.must_follow(&commands) {
+                    self.commit_pending();
+                }
                 let receipt = match gesture {
                     true => self.project.gesture(now, &commands),
                     false => self.project.command(now, &commands),
                 };
                 match receipt {
                     Err(error) => self.answers.push((reply, Err(error.into()))),
-                    Ok(receipt) => self.answer(reply, receipt.results, receipt.batch, wait),
+                    Ok(receipt) => {
+                        self.coalescer.committed(Instant::now(), &commands);
+                        self.answer(reply, receipt.results, receipt.batch, wait);
+                    }
                 }
             }
             Request::Undo { redo, what, reply } => {
+                self.commit_pending();
                 let undone = self.project.undo(now, redo);
                 if let Ok(undone) = &undone {
                     self.answer(reply, Vec::new(), undone.batch, true);
@@ -375,10 +400,13 @@ impl<F: FnMut(Event)> Actor<F> {
                 drop(what.send(undone));
             }
             Request::Read { address, reply } => {
-                let value = match address {
+                let mut value = match &address {
                     None => Some(self.project.to_json()),
-                    Some(address) => self.project.node_json(&address),
+                    Some(address) => self.project.node_json(address),
                 };
+                if let Some(value) = &mut value {
+                    self.coalescer.lay_over(address.as_deref(), value);
+                }
                 drop(reply.send(value));
             }
             Request::Connected(peer) => self.project.handle_peer_connected(now, peer),
@@ -398,6 +426,19 @@ impl<F: FnMut(Event)> Actor<F> {
                 self.project.handle_stored(now, batch, result);
             }
             Request::Stop => {}
+        }
+    }
+
+    /// Commits the latest values of what is dragged, as one gesture.
+    fn commit_pending(&mut self) {
+        let commands = self.coalescer.take();
+        if commands.is_empty() {
+            return;
+        }
+        match self.project.gesture(unix_ms(), &commands) {
+            Ok(_) => self.coalescer.committed(Instant::now(), &commands),
+            // It was answered that it might be lost.
+            Err(error) => (self.events)(Event::Warning(format!("the end of a drag is lost: {error}"))),
         }
     }
 
@@ -436,7 +477,8 @@ impl<F: FnMut(Event)> Actor<F> {
                 Output::Warning(text) => (self.events)(Event::Warning(text)),
             }
         }
-        let summary = summarise(&self.project);
+        let mut summary = summarise(&self.project);
+        summary.saved &= self.coalescer.poll_deadline().is_none();
         self.project.note_heads(unix_ms, &summary.heads_hash);
         *lock(&self.summary) = summary;
         for (reply, answer) in self.answers.drain(..) {

@@ -1,6 +1,7 @@
 // The words the page's tests are written in: nodes as processes, pages as players, and waiting for what one would see.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
 import { mkdtempSync, mkdirSync, readFileSync, rmSync, existsSync, openSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,19 +25,36 @@ const FLAGS =
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** The longest one look may take: what it waits for may be gone, and only another look shows that. */
+const LOOK_MS = 3_000;
+
 /** Waits until `look` gives something true (an exception counts as not yet), and returns it. */
 export async function eventually(what, look, limit_ms = 20_000) {
   const until = Date.now() + limit_ms;
   let last;
   for (;;) {
     try {
-      last = await look();
+      last = await within(LOOK_MS, look());
       if (last) return last;
     } catch (error) {
       last = error;
     }
     if (Date.now() > until) throw new Error(`not within ${limit_ms} ms: ${what} (last: ${last?.message ?? JSON.stringify(last)})`);
     await pause(50);
+  }
+}
+
+/** What `promise` gives, unless that takes longer; then nobody cares any more how it ends. */
+async function within(limit_ms, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${limit_ms} ms`)), limit_ms);
+  });
+  Promise.resolve(promise).catch(() => {});
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -158,6 +176,11 @@ export class Node {
 export async function band(...names) {
   const nodes = [];
   for (const name of names) nodes.push(await Node.start(name, { peers: nodes.slice() }));
+  await hearEachOther(nodes);
+  return nodes;
+}
+
+async function hearEachOther(nodes) {
   for (const node of nodes) {
     for (const other of nodes) {
       if (node !== other) {
@@ -165,8 +188,40 @@ export async function band(...names) {
       }
     }
   }
-  step(`${names.join(", ")} hear each other`);
-  return nodes;
+  step(`${nodes.map(({ name }) => name).join(", ")} hear each other`);
+}
+
+/** Two nodes that know each other by one path only, which `sound.lost` makes lose what the first plays. */
+export async function pairWithBadPath(...names) {
+  const second = await Node.start(names[1], { args: ["--pin-peers"] });
+  const sound = await badPath(second);
+  const first = await Node.start(names[0], { peers: [sound], args: ["--pin-peers"] });
+  await hearEachOther([first, second]);
+  return [first, second, sound];
+}
+
+/** Payload of packets that carry sound, octets; what keeps a connection alive is shorter. */
+const SOUND_OCTETS = [260, 1_190];
+
+/** A way to a node that passes everything on, or all but sound in its direction. */
+async function badPath(node) {
+  const path = { lost: false };
+  const front = createSocket("udp4");
+  const backs = new Map();
+  front.on("message", (packet, { port, address }) => {
+    if (path.lost && packet.length >= SOUND_OCTETS[0] && packet.length <= SOUND_OCTETS[1]) return;
+    const key = `${address}:${port}`;
+    if (!backs.has(key)) {
+      const back = createSocket("udp4");
+      back.on("message", (answer) => front.send(answer, port, address));
+      backs.set(key, back);
+    }
+    backs.get(key).send(packet, Number(node.udp), "127.0.0.1");
+  });
+  await new Promise((resolve) => front.bind(0, "127.0.0.1", resolve));
+  cleanUp.push(() => [front, ...backs.values()].forEach((socket) => socket.close()));
+  const [listen] = node.ready.listen;
+  return Object.assign(path, { ready: { listen: [listen.replace(/udp\/\d+/, `udp/${front.address().port}`)] } });
 }
 
 // --- pages ------------------------------------------------------------------------------------------------
@@ -178,7 +233,13 @@ export async function theBrowser(...flags) {
   if (browser && flags.length === 0) return browser;
   assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing; ./dev setup installs it`);
   const made = await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(" "), ...flags] });
-  cleanUp.push(() => made.close());
+  let closing = false;
+  // "Target closed" says nothing about why; a browser that ended by itself is said to have.
+  made.on("disconnected", () => closing || errors.push("the browser ended by itself; is there enough memory?"));
+  cleanUp.push(() => {
+    closing = true;
+    return made.close();
+  });
   if (flags.length === 0) browser = made;
   return made;
 }
@@ -200,6 +261,7 @@ export async function open(node, { width = 1440, height = 900, scheme = "dark", 
   page.on("websocket", (socket) => {
     if (new URL(socket.url()).host !== new URL(node.http).host) strangers.push(socket.url());
   });
+  page.on("crash", () => errors.push(`${node.name}'s page crashed; is there enough memory?`));
   page.on("pageerror", (error) => errors.push(`${node.name}'s page: ${error.name} ${error.message} ${error.stack}`));
   page.on("console", (message) => {
     const text = message.text();

@@ -36,6 +36,13 @@ fn music_through_two_nodes_on_one_server_has_no_dropout_of_our_making() {
         assert_eq!(number(&status, "/audio/rate_hz"), f64::from(RATE_HZ));
         assert_eq!(number(&status, "/audio/period_frames"), f64::from(PERIOD_FRAMES));
     }
+    // The dummy driver plays a period after it was given one, as a card with two buffers does.
+    for node in [&a, &b] {
+        eventually(seconds(2), "the server's word on output latency", || {
+            (number(&node.status(), "/audio/output_latency_ms") - to_ms(f64::from(PERIOD_FRAMES))).abs()
+                < 0.01
+        });
+    }
     eventually(seconds(5), "B hears A", || b.hears(&a));
 
     let sent = noise(seed, SETTLING_S + length_s);
@@ -63,6 +70,35 @@ fn music_through_two_nodes_on_one_server_has_no_dropout_of_our_making() {
     for node in [&mut a, &mut b] {
         // The server counts its own late wake-ups too.
         assert!(number(&node.status(), "/audio/xruns") <= heard.stumbles.len() as f64);
+        assert_eq!(node.stop().0, 0);
+    }
+}
+
+#[test]
+fn auto_finds_a_server_that_starts_later_and_one_that_comes_back() {
+    let lan = Lan::alone(2);
+    let auto = |host: usize, name: &str| {
+        let mut options = Options::named(name).audio("auto").with(&["--jack-name", name]);
+        for (key, value) in JackServer::environment() {
+            options = options.env(key, value);
+        }
+        Node::start(lan.host(host), options)
+    };
+    let (mut a, mut b) = (auto(0, "A"), auto(1, "B"));
+    let plays_on = |host: &str| {
+        eventually(seconds(20), &format!("both play on {host}"), || {
+            [&a, &b].iter().all(|node| node.status()["audio"]["host"] == host)
+        });
+        eventually(seconds(10), "they hear each other", || a.hears(&b) && b.hears(&a));
+    };
+    plays_on("null");
+    for _ in 0..2 {
+        let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);
+        plays_on("jack");
+        server.stop();
+        plays_on("null");
+    }
+    for node in [&mut a, &mut b] {
         assert_eq!(node.stop().0, 0);
     }
 }

@@ -91,6 +91,11 @@ fn every_action_by_keyboard_alone() {
 }
 
 #[test]
+fn a_hurried_hand_is_not_crossed_by_older_words_of_the_node() {
+    play("hurried");
+}
+
+#[test]
 fn no_serious_finding_of_axe_at_three_widths_dark_and_light() {
     play("access");
 }

@@ -1,7 +1,8 @@
 //! The shared project: what was acknowledged stays, what was made apart merges.
 
 use serde_json::{Value, json};
-use tests::{Lan, Node, Options, eventually, number, seconds};
+use std::time::Instant;
+use tests::{Lan, Node, Options, eventually, ms, number, seconds};
 
 fn alone() -> (Lan, Node) {
     let lan = Lan::new(1);
@@ -61,6 +62,63 @@ fn edits_without_waiting_are_on_disk_after_a_polite_stop() {
     assert_eq!(track_names(&alice), ["Bass"]);
     assert_eq!(alice.heads(), heads);
     assert!(alice.project("/chat").to_string().contains("\"hi\""));
+}
+
+/// By WebSocket and by REST, which the page does not limit.
+#[test]
+fn a_drag_is_few_commits_whoever_drags_and_its_end_is_kept() {
+    let (_lan, mut node) = alone();
+    let gain = format!("/mixer/strip/{}/gain_db", node.id());
+    let stored = |node: &Node| number(&node.project(&gain), "");
+    let changes = |node: &Node| node.status()["doc"]["changes"].as_u64().expect("a count of changes");
+    eventually(seconds(5), "the player's own strip", || {
+        changes(&node) > 0 && node.status()["doc"]["saved"] == true
+    });
+
+    let mut socket = node.api().socket(&[]).unwrap_or_else(|e| panic!("open the WebSocket: {e}"));
+    socket.until("ready", |message| message["type"] == "ready");
+    let (before, began) = (changes(&node), Instant::now());
+    let mut answered = 0;
+    for step in 1..=150 {
+        let commands = [set(&gain, json!(-0.1 * f64::from(step)))];
+        socket.send(&json!({"type": "patch", "id": step, "commands": commands, "wait": "none"}));
+        let answer = socket.until("an answer", |message| message["id"] == step);
+        assert_eq!(
+            (&answer["type"], &answer["data"]["results"][0]["address"]),
+            (&json!("patched"), &json!(gain))
+        );
+        answered += 1;
+        std::thread::sleep(ms(10));
+    }
+    assert_eq!(stored(&node), -15.0, "whoever reads sees the last value at once");
+    eventually(seconds(2), "it is on disk", || node.status()["doc"]["saved"] == true);
+    let (made, most) = (changes(&node) - before, 2 + 4 * began.elapsed().as_secs() + 4);
+    eprintln!("{answered} sets in {:?} were {made} changes", began.elapsed());
+    assert!((2..=most).contains(&made), "{made} changes, at most {most}");
+
+    // One that waits for the disk is there when it is answered, whatever went before, and survives what comes next.
+    for step in 1..=20 {
+        let commands = json!({"commands": [set(&gain, json!(-20 - step))]});
+        node.api().patch("/project?wait=none", &commands).ok();
+    }
+    let reply = node.api().patch("/project?wait=disk", &json!({"commands": [set(&gain, json!(-60))]})).ok();
+    assert_eq!(reply["durable"], true);
+    node.kill();
+    node.restart();
+    assert_eq!(stored(&node), -60.0);
+
+    // The whole drag is one gesture; a polite stop keeps its end.
+    for step in 1..=20 {
+        node.api().patch("/project?wait=none", &json!({"commands": [set(&gain, json!(-step))]})).ok();
+    }
+    node.api().request("POST", "/undo", None, &[]).ok();
+    assert_eq!(stored(&node), -60.0);
+    for step in 1..=20 {
+        node.api().patch("/project?wait=none", &json!({"commands": [set(&gain, json!(-step))]})).ok();
+    }
+    assert_eq!(node.stop().0, 0);
+    node.restart();
+    assert_eq!(stored(&node), -20.0);
 }
 
 #[test]

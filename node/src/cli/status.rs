@@ -25,7 +25,10 @@ fn render(status: &Status) -> String {
         vec!["audio".into(), format!("{} {}", audio.host, audio.device)],
         vec![
             "stream".into(),
-            format!("{} Hz, {} frames ({period_ms:.1} ms)", audio.rate_hz, audio.period_frames),
+            format!(
+                "{} Hz, {} frames ({period_ms:.1} ms), output latency {:.1} ms",
+                audio.rate_hz, audio.period_frames, audio.output_latency_ms
+            ),
         ],
         vec![
             "load".into(),
@@ -74,6 +77,7 @@ mod tests {
                 period_frames: 128,
                 xruns: 0,
                 callback_max_us: 120.0,
+                output_latency_ms: 2.5,
                 input_peak_db: -120.0,
                 output_peak_db: -6.0,
             },

@@ -227,7 +227,8 @@ async fn get_project_node(State(shared): AppState, address: PathText) -> Result<
 #[utoipa::path(
     patch, path = "/api/v1/project", tag = "project",
     params(("wait" = Option<String>, Query,
-        description = "`disk` (default) answers once the edits are on disk, `none` at once with `durable: false`")),
+        description = "`disk` (default) answers once the edits are on disk, `none` at once with `durable: false`; \
+            numbers that are set again and again with it are committed four times a second")),
     request_body = PatchRequest,
     responses(
         (status = 200, body = PatchResult, description = "The edits are applied"),

@@ -155,7 +155,7 @@ pub(crate) enum Wait {
     /// Once the edits are on disk.
     #[default]
     Disk,
-    /// At once.
+    /// At once; of numbers that are set again and again the latest is committed, four times a second.
     None,
 }
 

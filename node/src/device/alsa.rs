@@ -128,6 +128,7 @@ fn start(
         input: vec![0.0; MAX_PERIOD_FRAMES * input_channels],
         output: vec![0.0; MAX_PERIOD_FRAMES * OUTPUT_CHANNELS],
         tell: Some(tell),
+        stats: stats.clone(),
     };
     let failed = |error: cpal::Error| DeviceError::Start { device: name.clone(), reason: error.to_string() };
     let errors = || on_error(signals.clone(), stats.clone());
@@ -314,8 +315,12 @@ fn build_output(
         errors: impl FnMut(cpal::Error) + Send + 'static,
     ) -> Result<Stream, cpal::Error> {
         let channels = usize::from(config.channels);
-        let call = move |data: &mut [T], _: &cpal::OutputCallbackInfo| {
+        let rate_hz = f64::from(config.sample_rate);
+        let call = move |data: &mut [T], info: &cpal::OutputCallbackInfo| {
             player.first();
+            let moment = info.timestamp();
+            let ahead = moment.playback.duration_since(moment.callback);
+            player.stats.note_output_latency((ahead.as_secs_f64() * rate_hz) as u32);
             player.call(data, channels);
         };
         device.build_output_stream(config, call, errors, Some(PATIENCE))
@@ -373,6 +378,7 @@ struct Player {
     input: Vec<f32>,
     output: Vec<f32>,
     tell: Option<mpsc::SyncSender<Realtime>>,
+    stats: Arc<DeviceStats>,
 }
 
 impl Player {

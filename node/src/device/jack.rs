@@ -14,8 +14,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ::jack::{
-    AsyncClient, AudioIn, AudioOut, Client, ClientOptions, ClientStatus, Control, Frames, MidiIn, MidiOut,
-    NotificationHandler, Port, PortFlags, PortSpec, ProcessHandler, ProcessScope, RawMidi,
+    AsyncClient, AudioIn, AudioOut, Client, ClientOptions, ClientStatus, Control, Frames, LatencyType,
+    MidiIn, MidiOut, NotificationHandler, Port, PortFlags, PortSpec, ProcessHandler, ProcessScope, RawMidi,
 };
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -64,6 +64,7 @@ pub(super) fn open<'a>(
         midi_out: midi_out_receiver,
         due: DueQueue::new(),
         rate_hz: opened.rate_hz,
+        stats: stats.clone(),
     };
     let active = client
         .activate_async(notify, process)
@@ -220,6 +221,7 @@ struct Process {
     midi_out: Consumer<MidiEvent>,
     due: DueQueue,
     rate_hz: u32,
+    stats: Arc<DeviceStats>,
 }
 
 impl ProcessHandler for Process {
@@ -236,6 +238,9 @@ impl ProcessHandler for Process {
         realtime(|| {
             self.give_output(scope, frames);
             self.send_midi(scope, cycle_ns);
+            // A look at shared memory; changes with what the user connects.
+            let [left, _] = &self.ports.outputs;
+            self.stats.note_output_latency(left.get_latency_range(LatencyType::Playback).1);
         });
         Control::Continue
     }

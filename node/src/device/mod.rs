@@ -314,7 +314,7 @@ impl Drop for Running {
 /// Opens a device and starts calling what `make` builds for the format the device agreed to.
 ///
 /// `auto` tries a running JACK server, then the default sound card, then `null`; what it passed over is in
-/// [`DeviceInfo::notes`].
+/// [`DeviceInfo::notes`]. On `null` it stays only until there is something better, when [`Audio`] runs it.
 pub fn open<F>(config: &DeviceConfig, make: F) -> Result<Running, DeviceError>
 where
     F: FnOnce(&Opened) -> Box<dyn AudioCallback>,
@@ -376,23 +376,49 @@ impl<'a> Refused<'a> {
 #[cfg(feature = "devices")]
 fn open_best(config: &DeviceConfig, stats: Arc<DeviceStats>, make: Make<'_>) -> Result<Running, DeviceError> {
     let mut notes = Vec::new();
-    let mut opened = match jack::open(config, stats.clone(), make) {
+    let mut opened = match open_real(config, stats.clone(), make, &mut notes) {
         Ok(running) => running,
         Err(Refused { error, make: None }) => return Err(error),
-        Err(Refused { error: jack_error, make: Some(make) }) => {
-            notes.push(format!("not JACK: {jack_error}"));
-            match alsa::open(config, None, stats.clone(), make) {
-                Ok(running) => running,
-                Err(Refused { error, make: None }) => return Err(error),
-                Err(Refused { error: card_error, make: Some(make) }) => {
-                    notes.push(format!("no sound card: {card_error}"));
-                    null::open(config, stats, make)?
-                }
-            }
-        }
+        Err(Refused { make: Some(make), .. }) => null::open(config, stats, make)?,
     };
     opened.info.notes.splice(0..0, notes);
     Ok(opened)
+}
+
+/// A JACK server or the default card; `notes` gets what was passed over.
+#[cfg(feature = "devices")]
+fn open_real<'a>(
+    config: &DeviceConfig,
+    stats: Arc<DeviceStats>,
+    make: Make<'a>,
+    notes: &mut Vec<String>,
+) -> Result<Running, Refused<'a>> {
+    let make = match jack::open(config, stats.clone(), make) {
+        Err(Refused { error, make: Some(make) }) => {
+            notes.push(format!("not JACK: {error}"));
+            make
+        }
+        ended => return ended,
+    };
+    alsa::open(config, None, stats, make)
+        .inspect_err(|refused| notes.push(format!("no sound card: {}", refused.error)))
+}
+
+/// For `auto` that plays into the void: what has come since. `None` when nothing has.
+#[cfg(feature = "devices")]
+fn open_better<F>(config: &DeviceConfig, stats: Arc<DeviceStats>, make: F) -> Option<Running>
+where
+    F: FnOnce(&Opened) -> Box<dyn AudioCallback>,
+{
+    let mut notes = Vec::new();
+    let mut opened = open_real(config, stats, Box::new(make), &mut notes).ok()?;
+    opened.info.notes.splice(0..0, notes);
+    Some(opened)
+}
+
+#[cfg(not(feature = "devices"))]
+fn open_better<F>(_: &DeviceConfig, _: Arc<DeviceStats>, _: F) -> Option<Running> {
+    None
 }
 
 fn check(config: &DeviceConfig) -> Result<(), DeviceError> {

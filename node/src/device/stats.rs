@@ -1,6 +1,6 @@
 //! Numbers about the callback, written by the audio thread and read by anybody.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -19,7 +19,17 @@ pub struct DeviceStats {
     joined_dropped_frames: AtomicU64,
     joined_missing_frames: AtomicU64,
     recording_missed_frames: AtomicU64,
+    /// In 1/64 frame.
+    output_latency: AtomicU32,
 }
+
+/// Weight of what is known of the latency against one reading, and a change that is no reading's noise, in frames.
+#[cfg(feature = "devices")]
+const LATENCY_WEIGHT: i64 = 16;
+#[cfg(feature = "devices")]
+const LATENCY_LEAP_FRAMES: i64 = 256;
+/// Resolution of the smoothed latency, parts of a frame.
+const LATENCY_PARTS: u32 = 64;
 
 /// [`DeviceStats`] at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -40,6 +50,9 @@ pub struct StatsSnapshot {
     pub joined_missing_frames: u64,
     /// Frames of silence in the recording because the disk was too slow.
     pub recording_missed_frames: u64,
+    /// Frames from the start of a callback until the first of its frames leaves the sound card, by the device's own
+    /// word; 0 where it has none (`null`, `file`).
+    pub output_latency_frames: u32,
 }
 
 impl DeviceStats {
@@ -55,6 +68,8 @@ impl DeviceStats {
             joined_dropped_frames: self.joined_dropped_frames.load(Relaxed),
             joined_missing_frames: self.joined_missing_frames.load(Relaxed),
             recording_missed_frames: self.recording_missed_frames.load(Relaxed),
+            output_latency_frames: self.output_latency.load(Relaxed).saturating_add(LATENCY_PARTS / 2)
+                / LATENCY_PARTS,
         }
     }
 
@@ -71,6 +86,17 @@ impl DeviceStats {
     /// The longest callback since the last call, in microseconds. For one reader: each call begins anew.
     pub fn take_callback_max_us(&self) -> f64 {
         self.recent_max_ns.swap(0, Relaxed) as f64 / 1e3
+    }
+
+    /// One callback's reading. Cards reckon in the chunks in which they fetch, so it is smoothed; one caller only.
+    #[cfg(feature = "devices")]
+    pub(super) fn note_output_latency(&self, frames: u32) {
+        let before = i64::from(self.output_latency.load(Relaxed));
+        let now = i64::from(frames) * i64::from(LATENCY_PARTS);
+        let off = now - before;
+        let leap = before == 0 || off.abs() > LATENCY_LEAP_FRAMES * i64::from(LATENCY_PARTS);
+        let next = if leap { now } else { before + off / LATENCY_WEIGHT };
+        self.output_latency.store(u32::try_from(next).unwrap_or(u32::MAX), Relaxed);
     }
 
     pub(super) fn count_callback(&self, duration_ns: u64, period_ns: u64) {
@@ -101,6 +127,26 @@ impl DeviceStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "devices")]
+    #[test]
+    fn output_latency_is_smoothed_and_follows_a_leap_at_once() {
+        let stats = DeviceStats::default();
+        stats.note_output_latency(1_000);
+        assert_eq!(stats.snapshot().output_latency_frames, 1_000);
+        for reading in [960, 1_040].repeat(200) {
+            stats.note_output_latency(reading);
+            assert!(
+                stats.snapshot().output_latency_frames.abs_diff(1_000) < 8,
+                "{}",
+                stats.snapshot().output_latency_frames
+            );
+        }
+        stats.note_output_latency(0);
+        assert_eq!(stats.snapshot().output_latency_frames, 0);
+        stats.note_output_latency(128);
+        assert_eq!(stats.snapshot().output_latency_frames, 128);
+    }
 
     #[test]
     fn a_callback_longer_than_its_period_is_an_overrun() {

@@ -13,11 +13,14 @@ use super::midi::{MidiEvent, MidiPorts, MidiQueueFull};
 use super::recovery::{Recovery, RecoveryAction};
 use super::switch::{Order, SwitchError, order};
 use super::{
-    AudioCallback, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, DeviceStats, Opened, Running,
-    StatsSnapshot, monotonic_ns, open_counting,
+    AudioCallback, AudioChoice, DeviceConfig, DeviceError, DeviceEvent, DeviceInfo, DeviceStats, Opened,
+    Running, StatsSnapshot, monotonic_ns, open_better, open_counting,
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often `auto` looks whether a JACK server or a card has come while it plays into the void.
+const LOOK_FOR_BETTER_EVERY: Duration = Duration::from_secs(3);
 
 /// How long a change of the device may take before the asker is told that it is under way; drivers give up sooner.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(12);
@@ -185,6 +188,7 @@ impl Keeper {
         let mut device = Some(running);
         let mut spare = None;
         let mut recovery = Recovery::default();
+        let mut looked_ns = monotonic_ns();
         recovery.handle_opened(monotonic_ns());
         loop {
             match requests.recv_timeout(LOOK_EVERY) {
@@ -205,6 +209,12 @@ impl Keeper {
                 spare = device.take().and_then(Running::stop);
                 recovery.handle_lost(monotonic_ns());
             }
+            if monotonic_ns().saturating_sub(looked_ns) > LOOK_FOR_BETTER_EVERY.as_nanos() as u64 {
+                if let Some(void) = device.take_if(|running| self.plays_into_the_void(running)) {
+                    device = Some(self.better_than(void));
+                }
+                looked_ns = monotonic_ns();
+            }
             if recovery.poll(monotonic_ns()) == Some(RecoveryAction::Reopen) {
                 match self.reopen(&mut spare) {
                     Ok(opened) => {
@@ -219,6 +229,24 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    fn plays_into_the_void(&self, running: &Running) -> bool {
+        self.config.choice == AudioChoice::Auto && running.info.host == "null"
+    }
+
+    /// What `auto` would choose by now, with an engine of its own, or `void` as it is.
+    fn better_than(&mut self, void: Running) -> Running {
+        let Keeper { build, format, .. } = self;
+        let mut opened_format = None;
+        let better = open_better(&self.config, self.stats.clone(), |opened| {
+            opened_format = Some(*opened);
+            build(opened)
+        });
+        let Some(running) = better else { return void };
+        *format = opened_format;
+        void.fade_out();
+        self.install(Reopened { running, rebuilt: true })
     }
 
     /// Passes events on; true when the device must be opened anew.

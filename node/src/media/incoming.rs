@@ -28,6 +28,7 @@ use transport::{
 use super::{
     due::{DueMidi, DueQueue},
     instrument::InstrumentFeed,
+    jitter::JitterPeak,
     latency::LatencyMeter,
     recording::Recording,
     stream_format,
@@ -87,6 +88,7 @@ pub struct Incoming {
     /// What receivers and engines counted that are no more.
     before: Totals,
     latency: LatencyMeter,
+    jitter: JitterPeak,
     common: Option<(u64, u64)>,
     clock: Clock,
     midi: MidiReceiver,
@@ -121,6 +123,8 @@ pub struct IncomingReport {
     pub totals: Totals,
     /// Interarrival jitter (RFC 3550).
     pub jitter: Duration,
+    /// The most it has been in the last two seconds.
+    pub jitter_peak: Duration,
     /// How long audio waits in the engine on average.
     pub playout_delay: Duration,
     /// Mouth to ear, ns, once measured; never while the member is on another timebase.
@@ -151,6 +155,7 @@ impl Incoming {
             engine_rate_hz,
             before: Totals::default(),
             latency: LatencyMeter::new(info.rate_hz),
+            jitter: JitterPeak::default(),
             common: None,
             clock,
             midi: MidiReceiver::new(None),
@@ -342,6 +347,7 @@ impl Incoming {
             info: self.info,
             totals,
             jitter: packets.jitter,
+            jitter_peak: self.jitter.peak(),
             playout_delay: self.playout_delay(),
             one_way_ns: self.latency.one_way_ns(),
             on_the_way_ns: self.latency.on_the_way_ns(),
@@ -384,6 +390,7 @@ impl Incoming {
             Ok((header, _)) => {
                 let result = self.receiver.handle_packet(at.local, datagram);
                 if result.is_ok() {
+                    self.jitter.note(at.local, self.receiver.statistics().jitter);
                     self.time_arrival(at, header.timestamp);
                 }
                 self.take_audio(at.local);

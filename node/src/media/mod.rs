@@ -16,6 +16,7 @@
 pub mod due;
 pub mod incoming;
 mod instrument;
+mod jitter;
 mod latency;
 pub mod outgoing;
 mod pace;

@@ -25,6 +25,7 @@ use crate::{
     device::monotonic_ns,
     media::IncomingReport,
     project::{EditError, Unavailable},
+    session::beat::clamp_tempo,
     trace::record::{Record, bounded},
 };
 
@@ -56,6 +57,8 @@ impl Backend for NodeBackend {
                 period_frames: info.period_frames,
                 xruns: stats.xruns,
                 callback_max_us: *lock(&inner.callback_max_us),
+                output_latency_ms: f64::from(stats.output_latency_frames) * 1e3
+                    / f64::from(info.rate_hz.max(1)),
                 input_peak_db: level_db(input_peak),
                 output_peak_db: level_db(output_peak),
             },
@@ -179,6 +182,7 @@ impl Backend for NodeBackend {
             if let Some(on) = change.metronome {
                 lock(&self.0.rig).set_metronome(on);
             }
+            self.remember_beat(&change).await;
             self.0.change_beat(|register, at, author| {
                 let mut next = *register;
                 if let Some(bpm) = change.tempo_bpm {
@@ -301,6 +305,26 @@ impl NodeBackend {
             what: what.to_owned(),
             arguments: bounded(format!("{arguments:?}")),
         });
+    }
+
+    /// Tempo and meter are the project's too. Written down here they are an edit of this player's, which undo takes back; a
+    /// change that comes from Link or a member is not. Before the beat changes: what [`Inner::keep_beat`] notes down is
+    /// nobody's edit.
+    async fn remember_beat(&self, change: &PlaybackChange) {
+        let now = self.playback();
+        let mut edits = Vec::new();
+        if let Some(bpm) = change.tempo_bpm.map(clamp_tempo).filter(|bpm| *bpm != now.tempo_bpm) {
+            edits.push(set("/transport/tempo_bpm", bpm));
+        }
+        if let Some(text) = change.time_signature.as_ref().filter(|text| **text != now.time_signature) {
+            edits.push(set("/transport/time_signature", text.as_str()));
+        }
+        if !edits.is_empty()
+            && let Err(error) = self.0.project.edit(edits, false).await
+        {
+            // The beat goes on with it, and `keep_beat` writes it down when it can.
+            tracing::warn!(%error, "the change of tempo cannot be undone");
+        }
     }
 
     /// What was set in the project is also the beat that is playing now, where it is about the beat.
@@ -451,6 +475,10 @@ fn project_command(command: &Command) -> crdt::Command {
         Command::Move { address, before } => crdt::Command::Move { address, before },
         Command::Delete { address } => crdt::Command::Delete { address },
     }
+}
+
+fn set(address: &str, value: impl Into<Value>) -> crdt::Command {
+    crdt::Command::Set { address: address.to_owned(), value: value.into() }
 }
 
 fn no_time_signature(text: &str) -> BackendError {

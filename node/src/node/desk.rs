@@ -378,6 +378,7 @@ fn shown(verdict: &Verdict) -> Diagnosis {
         Culprit::Network => (CulpritKind::Network, None),
         Culprit::Peer(peer) => (CulpritKind::Peer, Some(peer.clone())),
         Culprit::Clock(peer) => (CulpritKind::Clock, Some(peer.clone())),
+        Culprit::Unknown(peer) => (CulpritKind::Unknown, peer.clone()),
     };
     let action = verdict.remedy.as_ref().map(|remedy| {
         let (label, body) = match remedy {

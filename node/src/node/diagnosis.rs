@@ -3,25 +3,31 @@
 //! A crackle sounds the same whoever made it: the sound card that missed a deadline, the machine that was busy, the Wi-Fi of
 //! one player or one's own. But each leaves its own figures, and these tell them apart. The rules, in [`diagnose`], look at the
 //! last [`WINDOW_S`] seconds; of several troubles the worst is named, and of equal ones the nearest to the player, as what is
-//! wrong at home spoils everything else too. A pure function of figures.
+//! wrong at home spoils everything else too. Nothing is blamed without evidence ([`Cause`]): gaps that nothing measured
+//! explains are said to be unexplained. A pure function of figures.
 
-use crate::cli::printable;
+use crate::{cli::printable, session::message::Strain};
 
 /// Seconds that are judged: long enough that a dropout is still there when the player looks, short enough to clear soon.
 pub const WINDOW_S: usize = 10;
 
-/// Share of the callback's time above which the machine is close to its limit.
-const HIGH_LOAD: f64 = 0.8;
-/// Share of all processors above which the machine is busy.
-const HIGH_CPU: f64 = 0.85;
+/// Percent of the callback's time above which the machine is close to its limit.
+const HIGH_LOAD_PERCENT: u32 = 80;
+/// Percent of all processors above which the machine is busy.
+const HIGH_CPU_PERCENT: u32 = 85;
 /// Missed deadlines in the window that a player is bothered by.
-const BAD_XRUNS: u64 = 3;
+const BAD_XRUNS: u32 = 3;
+/// A thread that wakes up so late is late for the sound too: ten milliseconds are [`NOTICED_GAPS`] of the window.
+const LATE_WAKE_MS: u32 = 10;
 /// Share of a stream that was made up: one part in a thousand is a tick now and then, one in a hundred can be heard by
 /// everybody.
 const NOTICED_GAPS: f64 = 0.001;
 const BAD_GAPS: f64 = 0.01;
 /// Share of lost packets that is a sign of its own.
 const HIGH_LOSS: f64 = 0.01;
+/// Jitter that is a sign of its own. One packet that is held up raises RFC 3550's estimate by a sixteenth of its delay, so
+/// below this none was held up for 16 ms, and a shorter hold makes no [`NOTICED_GAPS`].
+const HIGH_JITTER_MS: f64 = 1.0;
 /// Mouth to ear beyond which players slow each other down (Chafe et al., Rottondi et al.: 25 to 35 ms).
 const FAR_MS: f64 = 35.0;
 /// Bound of the clock's error beyond which beats of two players may sound apart.
@@ -57,6 +63,8 @@ pub enum Culprit {
     Network,
     /// The clock of this member.
     Clock(String),
+    /// Nothing that is measured; whose sound it is about, if it is one member's.
+    Unknown(Option<String>),
 }
 
 /// What should help.
@@ -92,12 +100,8 @@ pub struct Figures {
     pub period_is_fixed: bool,
     /// Frames a callback.
     pub period_frames: u32,
-    /// Deadlines missed in the window.
-    pub xruns: u64,
-    /// The longest callback over the time it had, in the window.
-    pub callback_load: f64,
-    /// Mean share of busy processors, 0 to 1, if known.
-    pub cpu_busy: Option<f64>,
+    /// How hard this machine worked.
+    pub strain: Strain,
     /// Seconds in the window; at most [`WINDOW_S`].
     pub seconds: usize,
     /// The members.
@@ -125,6 +129,8 @@ pub struct PeerFigures {
     pub jitter_ms: f64,
     /// Mouth to ear, ms.
     pub one_way_ms: Option<f64>,
+    /// How hard its machine worked, if it says so.
+    pub strain: Option<Strain>,
     /// Whether somebody passes its packets on.
     pub relayed: bool,
     /// Bound of the error of its clock, us.
@@ -133,9 +139,17 @@ pub struct PeerFigures {
 
 /// Names the culprit.
 pub fn diagnose(figures: &Figures) -> Verdict {
+    let heard = figures.peers.iter().filter(|peer| peer.seconds > 0);
+    let everybody = heard.clone().all(|peer| is_silent(peer) || gaps(peer) >= NOTICED_GAPS);
+    let troubles: Vec<Trouble<'_>> = heard
+        .filter_map(|peer| Some(Trouble { peer, cause: cause(peer, &figures.strain, everybody)? }))
+        .collect();
+    let at_home = if everybody && troubles.len() > 1 { at_home(&troubles) } else { None };
     let mut worst = None;
-    for verdict in [device(figures), network(figures)].into_iter().chain(figures.peers.iter().map(peer)) {
-        keep_worse(&mut worst, verdict);
+    keep_worse(&mut worst, machine(figures, &troubles, everybody));
+    match at_home {
+        Some(verdict) => keep_worse(&mut worst, Some(verdict)),
+        None => troubles.iter().for_each(|trouble| keep_worse(&mut worst, peer(trouble))),
     }
     for member in &figures.peers {
         keep_worse(&mut worst, distance(member));
@@ -154,7 +168,69 @@ fn keep_worse(worst: &mut Option<Verdict>, verdict: Option<Verdict>) {
     }
 }
 
-fn device(figures: &Figures) -> Option<Verdict> {
+/// A member whose sound has gaps.
+struct Trouble<'a> {
+    peer: &'a PeerFigures,
+    cause: Cause,
+}
+
+/// Where gaps come from, by what speaks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Nothing comes.
+    Silence,
+    /// Packets are lost.
+    Loss,
+    /// Packets come unevenly.
+    Jitter,
+    /// This machine does not keep up.
+    OurMachine,
+    /// The member's machine says that it does not keep up.
+    TheirMachine,
+    /// Nothing that is measured.
+    Unexplained,
+}
+
+/// What speaks for which cause of a member's gaps; `None` without gaps. A network is blamed for packets that were lost, or that
+/// came unevenly while no machine was at its limit: a machine that is late reads its packets late, which looks the same.
+fn cause(peer: &PeerFigures, ours: &Strain, everybody: bool) -> Option<Cause> {
+    if is_silent(peer) {
+        return Some(Cause::Silence);
+    }
+    let (gaps, loss) = (gaps(peer), loss(peer));
+    if gaps < NOTICED_GAPS {
+        return None;
+    }
+    let theirs = peer.strain.unwrap_or_default();
+    let evidence = [
+        // A few lost packets do not make many gaps.
+        (loss >= HIGH_LOSS || loss >= gaps / 2.0, Cause::Loss),
+        // Somebody who is heard well speaks for this machine.
+        (everybody && is_at_its_limit(ours), Cause::OurMachine),
+        (is_at_its_limit(&theirs), Cause::TheirMachine),
+        (peer.jitter_ms >= HIGH_JITTER_MS, Cause::Jitter),
+        (is_at_its_limit(ours) || has_stumbled(ours), Cause::OurMachine),
+        (has_stumbled(&theirs), Cause::TheirMachine),
+    ];
+    let first = evidence.into_iter().find(|(speaks, _)| *speaks);
+    Some(first.map_or(Cause::Unexplained, |(_, cause)| cause))
+}
+
+fn is_at_its_limit(strain: &Strain) -> bool {
+    is_busy(strain) || strain.xruns >= BAD_XRUNS
+}
+
+fn is_busy(strain: &Strain) -> bool {
+    strain.callback_percent >= HIGH_LOAD_PERCENT
+        || strain.cpu_percent.is_some_and(|busy| busy >= HIGH_CPU_PERCENT)
+}
+
+fn has_stumbled(strain: &Strain) -> bool {
+    strain.xruns > 0 || strain.wake_late_ms >= LATE_WAKE_MS
+}
+
+/// This machine and its sound card: what they missed, and whose sound came too late for that.
+fn machine(figures: &Figures, troubles: &[Trouble<'_>], everybody: bool) -> Option<Verdict> {
     let name = printable(&figures.device);
     if figures.device_lost {
         return Some(Verdict {
@@ -164,93 +240,156 @@ fn device(figures: &Figures) -> Option<Verdict> {
             remedy: Some(Remedy::BestDevice),
         });
     }
-    let (xruns, load) = (figures.xruns, figures.callback_load);
-    let cpu_busy = figures.cpu_busy.unwrap_or_default();
-    let busy = load >= HIGH_LOAD || cpu_busy >= HIGH_CPU;
-    if xruns == 0 && load < HIGH_LOAD {
+    let Strain { xruns, callback_percent, cpu_percent, wake_late_ms } = figures.strain;
+    let late: Vec<&PeerFigures> = troubles
+        .iter()
+        .filter(|trouble| trouble.cause == Cause::OurMachine)
+        .map(|trouble| trouble.peer)
+        .collect();
+    if xruns == 0 && callback_percent < HIGH_LOAD_PERCENT && late.is_empty() {
         return None;
     }
-    let missed = match xruns {
-        0 => "nothing was missed yet".to_owned(),
-        1 => format!("1 deadline was missed in the last {} s", figures.seconds),
-        _ => format!("{xruns} deadlines were missed in the last {} s", figures.seconds),
+    let (culprit, who) = if is_busy(&figures.strain) {
+        let cpu = cpu_percent.map(|busy| format!(" (CPU {busy} %)")).unwrap_or_default();
+        (Culprit::Cpu, format!("Your machine is too busy{cpu}"))
+    } else if xruns > 0 {
+        let frames = figures.period_frames;
+        (Culprit::Device, format!("Your sound card {name} does not keep up with {frames} frames"))
+    } else {
+        (Culprit::Cpu, format!("Your machine gave this program its turn up to {wake_late_ms} ms late"))
     };
-    let severity = if xruns >= BAD_XRUNS { Severity::Bad } else { Severity::Notice };
+    let mut what = Vec::new();
+    if callback_percent >= HIGH_LOAD_PERCENT {
+        what.push(format!("the sound took up to {callback_percent} % of its time"));
+    }
+    match xruns {
+        0 if late.is_empty() => what.push("nothing was missed yet".to_owned()),
+        0 => {}
+        1 => what.push(format!("1 deadline was missed in the last {} s", figures.seconds)),
+        _ => what.push(format!("{xruns} deadlines were missed in the last {} s", figures.seconds)),
+    }
+    let share = mean(late.iter().map(|peer| gaps(peer)));
+    match late.as_slice() {
+        [] => {}
+        [one] if figures.peers.len() == 1 || !everybody => {
+            what.push(format!(
+                "{:.1} % of {}'s sound came too late to be played",
+                100.0 * share,
+                shown(&one.name)
+            ));
+        }
+        _ => what.push(format!("{:.1} % of the others' sound came too late to be played", 100.0 * share)),
+    }
     let longer = (2 * figures.period_frames).next_power_of_two().min(MAX_PROPOSED_PERIOD);
     let can_grow = !figures.period_is_fixed && longer > figures.period_frames;
     let advice = if can_grow { "" } else { "; close other programs" };
-    let (culprit, sentence) = if busy {
-        let cpu = figures.cpu_busy.map(|busy| format!(" (CPU {:.0} %)", 100.0 * busy)).unwrap_or_default();
-        let took = format!("the sound took up to {:.0} % of its time", 100.0 * load);
-        (Culprit::Cpu, format!("Your machine is too busy{cpu}: {took}, and {missed}{advice}."))
-    } else {
-        let frames = figures.period_frames;
-        (
-            Culprit::Device,
-            format!("Your sound card {name} does not keep up with {frames} frames: {missed}{advice}."),
-        )
-    };
-    Some(Verdict { severity, sentence, culprit, remedy: can_grow.then_some(Remedy::Period(longer)) })
-}
-
-/// Trouble with everybody at once is at the one end that all have in common.
-fn network(figures: &Figures) -> Option<Verdict> {
-    let heard: Vec<&PeerFigures> = figures.peers.iter().filter(|peer| peer.seconds > 0).collect();
-    let suffering = heard.iter().filter(|peer| gaps(peer) >= NOTICED_GAPS || is_silent(peer)).count();
-    if suffering < 2 || suffering < heard.len() {
-        return None;
-    }
-    let mean = heard.iter().map(|peer| gaps(peer)).sum::<f64>() / heard.len() as f64;
-    let all_silent = heard.iter().all(|peer| is_silent(peer));
-    let jitter = heard.iter().map(|peer| peer.jitter_ms).fold(0.0, f64::max);
-    let what = if all_silent {
-        "nothing comes from anybody".to_owned()
-    } else {
-        format!("{:.1} % of everybody's sound is missing, jitter up to {jitter:.0} ms", 100.0 * mean)
-    };
+    let own = if xruns >= BAD_XRUNS { Severity::Bad } else { Severity::Notice };
     Some(Verdict {
-        severity: if mean >= BAD_GAPS || all_silent { Severity::Bad } else { Severity::Notice },
-        sentence: format!(
-            "Your own connection falters: {what}; use a cable instead of Wi-Fi and stop downloads."
-        ),
-        culprit: Culprit::Network,
-        remedy: None,
+        severity: own.max(severity(share)),
+        sentence: format!("{who}: {}{advice}.", what.join(", and ")),
+        culprit,
+        remedy: can_grow.then_some(Remedy::Period(longer)),
     })
 }
 
-fn peer(peer: &PeerFigures) -> Option<Verdict> {
-    let name = shown(&peer.name);
-    let verdict = |severity, sentence| {
-        Some(Verdict { severity, sentence, culprit: Culprit::Peer(peer.id.clone()), remedy: None })
-    };
-    if is_silent(peer) {
+/// Trouble with everybody at once is at the one end that all have in common: this node's network if each of them shows what a
+/// network does, and nobody knows where if none shows anything.
+fn at_home(troubles: &[Trouble<'_>]) -> Option<Verdict> {
+    let all = |causes: &[Cause]| troubles.iter().all(|trouble| causes.contains(&trouble.cause));
+    let gaps = mean(troubles.iter().map(|trouble| gaps(trouble.peer)));
+    let missing = format!("{:.1} % of everybody's sound is missing", 100.0 * gaps);
+    let verdict = |severity, sentence, culprit| Some(Verdict { severity, sentence, culprit, remedy: None });
+    let advice = "use a cable instead of Wi-Fi and stop downloads";
+    if all(&[Cause::Silence]) {
+        let sentence = format!("Your own connection falters: nothing comes from anybody; {advice}.");
+        verdict(Severity::Bad, sentence, Culprit::Network)
+    } else if all(&[Cause::Silence, Cause::Loss, Cause::Jitter]) {
+        let loss = 100.0 * mean(troubles.iter().map(|trouble| loss(trouble.peer)));
+        let jitter = troubles.iter().map(|trouble| trouble.peer.jitter_ms).fold(0.0, f64::max);
         let sentence = format!(
-            "Nothing has come from {name} for {} s: their sound card or network stands still.",
-            peer.seconds
+            "Your own connection falters: {missing} ({loss:.1} % of the packets lost, jitter up to {jitter:.0} ms); {advice}."
         );
-        return verdict(Severity::Bad, sentence);
-    }
-    let gaps = gaps(peer);
-    if gaps < NOTICED_GAPS {
-        return None;
-    }
-    let severity = if gaps >= BAD_GAPS { Severity::Bad } else { Severity::Notice };
-    let missing = format!("{:.1} % of {name}'s sound is missing", 100.0 * gaps);
-    let loss = peer.lost as f64 / (peer.lost + peer.received).max(1) as f64;
-    let sentence = if peer.relayed {
-        format!("{missing}: their packets take a detour through a relay, as no direct way was found.")
-    } else if loss >= HIGH_LOSS {
-        let percent = 100.0 * loss;
-        format!(
-            "{missing}: {percent:.1} % of their packets are lost on the way; ask them to use a cable instead of Wi-Fi."
-        )
+        verdict(severity(gaps), sentence, Culprit::Network)
+    } else if all(&[Cause::Unexplained]) {
+        let sentence = format!(
+            "{missing}, and it is not known why: no packets are lost, they come evenly, and no machine is at its limit."
+        );
+        verdict(severity(gaps), sentence, Culprit::Unknown(None))
     } else {
-        let jitter = peer.jitter_ms;
-        format!(
-            "{missing}: their packets come unevenly (jitter {jitter:.0} ms); ask them to use a cable and stop downloads."
-        )
+        None
+    }
+}
+
+/// Trouble with one member.
+fn peer(trouble: &Trouble<'_>) -> Option<Verdict> {
+    let Trouble { peer, cause } = trouble;
+    let name = shown(&peer.name);
+    let gaps = gaps(peer);
+    let missing = format!("{:.1} % of {name}'s sound is missing", 100.0 * gaps);
+    let (percent, jitter) = (100.0 * loss(peer), peer.jitter_ms);
+    let detour = if peer.relayed { " on the detour through a relay, as no direct way was found" } else { "" };
+    let cable =
+        if peer.relayed { "" } else { "; ask them to use a cable instead of Wi-Fi and stop downloads" };
+    let mut culprit = Culprit::Peer(peer.id.clone());
+    let sentence = match cause {
+        Cause::Silence => {
+            let seconds = peer.seconds;
+            format!("Nothing has come from {name} for {seconds} s: their sound card or network stands still.")
+        }
+        Cause::Loss => format!("{missing}: {percent:.1} % of their packets are lost{detour}{cable}."),
+        Cause::Jitter => {
+            format!("{missing}: their packets come unevenly{detour} (jitter up to {jitter:.0} ms){cable}.")
+        }
+        Cause::TheirMachine => {
+            let (why, advice) = their_machine(&peer.strain.unwrap_or_default());
+            format!("{missing}: {why}; ask them to {advice}.")
+        }
+        // Said of the machine.
+        Cause::OurMachine => return None,
+        Cause::Unexplained => {
+            culprit = Culprit::Unknown(Some(peer.id.clone()));
+            let machine = if peer.strain.is_some() {
+                "no machine is at its limit"
+            } else {
+                "this machine is not at its limit; theirs does not say"
+            };
+            format!(
+                "{missing}, and it is not known why: no packets are lost, they come evenly, and {machine}."
+            )
+        }
     };
-    verdict(severity, sentence)
+    let severity = if *cause == Cause::Silence { Severity::Bad } else { severity(gaps) };
+    Some(Verdict { severity, sentence, culprit, remedy: None })
+}
+
+/// Why a member's machine is the culprit, and what its player can do.
+fn their_machine(strain: &Strain) -> (String, &'static str) {
+    let Strain { xruns, callback_percent, cpu_percent, wake_late_ms } = *strain;
+    let busy = "close other programs";
+    if let Some(cpu) = cpu_percent.filter(|cpu| *cpu >= HIGH_CPU_PERCENT) {
+        return (format!("their machine is too busy (CPU {cpu} %)"), busy);
+    }
+    if callback_percent >= HIGH_LOAD_PERCENT {
+        return (format!("their machine needs up to {callback_percent} % of its time for the sound"), busy);
+    }
+    match xruns {
+        0 => (format!("their machine gave the program its turn up to {wake_late_ms} ms late"), busy),
+        1 => ("their sound card missed a deadline".to_owned(), "use a longer period"),
+        _ => (format!("their sound card missed {xruns} deadlines"), "use a longer period"),
+    }
+}
+
+fn severity(gaps: f64) -> Severity {
+    match gaps {
+        bad if bad >= BAD_GAPS => Severity::Bad,
+        some if some >= NOTICED_GAPS => Severity::Notice,
+        _ => Severity::Good,
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
+    sum / f64::from(count.max(1))
 }
 
 fn distance(peer: &PeerFigures) -> Option<Verdict> {
@@ -287,6 +426,11 @@ fn all_is_well(figures: &Figures) -> Verdict {
     Verdict { sentence, ..Verdict::default() }
 }
 
+/// Share of a member's packets that did not come, 0 to 1.
+fn loss(peer: &PeerFigures) -> f64 {
+    peer.lost as f64 / (peer.lost + peer.received).max(1) as f64
+}
+
 /// Share of a member's sound that was made up, 0 to 1.
 fn gaps(peer: &PeerFigures) -> f64 {
     peer.concealed_ms / (1e3 * peer.seconds.max(1) as f64)
@@ -303,151 +447,4 @@ fn shown(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn well() -> Figures {
-        Figures {
-            device: "hw:PCH".into(),
-            period_frames: 128,
-            callback_load: 0.1,
-            cpu_busy: Some(0.2),
-            seconds: 10,
-            peers: vec![player("maya"), player("lee"), player("bob")],
-            ..Figures::default()
-        }
-    }
-
-    fn player(id: &str) -> PeerFigures {
-        PeerFigures {
-            id: id.into(),
-            name: id.to_uppercase(),
-            seconds: 10,
-            received: 3_750,
-            jitter_ms: 0.4,
-            one_way_ms: Some(8.0),
-            clock_error_us: Some(200.0),
-            ..PeerFigures::default()
-        }
-    }
-
-    fn change(change: impl FnOnce(&mut Figures)) -> Verdict {
-        let mut figures = well();
-        change(&mut figures);
-        let verdict = diagnose(&figures);
-        assert!(verdict.sentence.ends_with('.') && verdict.sentence.len() < 250, "{}", verdict.sentence);
-        verdict
-    }
-
-    #[test]
-    fn nothing_wrong_names_nobody() {
-        let verdict = change(|_| ());
-        assert_eq!(
-            (verdict.severity, &verdict.culprit, &verdict.remedy),
-            (Severity::Good, &Culprit::None, &None)
-        );
-        assert!(verdict.sentence.contains('3'), "{}", verdict.sentence);
-        assert!(change(|f| f.peers.clear()).sentence.contains("nobody else"));
-    }
-
-    #[test]
-    fn card_that_misses_deadlines_on_an_idle_machine_gets_a_longer_period() {
-        let verdict = change(|f| f.xruns = 7);
-        assert_eq!((verdict.severity, &verdict.culprit), (Severity::Bad, &Culprit::Device));
-        assert_eq!(verdict.remedy, Some(Remedy::Period(256)));
-        assert!(
-            verdict.sentence.contains("hw:PCH") && verdict.sentence.contains("7 deadlines"),
-            "{}",
-            verdict.sentence
-        );
-        assert_eq!(change(|f| f.xruns = 1).severity, Severity::Notice);
-        let jack = change(|f| (f.xruns, f.period_is_fixed) = (7, true));
-        assert_eq!(jack.remedy, None);
-        assert_eq!(change(|f| (f.xruns, f.period_frames) = (7, 1024)).remedy, None);
-        assert_eq!(change(|f| (f.xruns, f.period_frames) = (7, 441)).remedy, Some(Remedy::Period(1024)));
-    }
-
-    #[test]
-    fn busy_machine_is_named_with_its_figure() {
-        let verdict = change(|f| (f.xruns, f.callback_load, f.cpu_busy) = (5, 1.3, Some(0.92)));
-        assert_eq!((verdict.severity, &verdict.culprit), (Severity::Bad, &Culprit::Cpu));
-        assert!(
-            verdict.sentence.contains("CPU 92 %") && verdict.sentence.contains("130 %"),
-            "{}",
-            verdict.sentence
-        );
-        // Close to the limit is said before anything breaks.
-        let early = change(|f| f.callback_load = 0.9);
-        assert_eq!((early.severity, early.culprit), (Severity::Notice, Culprit::Cpu));
-    }
-
-    #[test]
-    fn lost_card_comes_before_everything() {
-        let verdict = change(|f| {
-            f.device_lost = true;
-            f.peers.iter_mut().for_each(|peer| peer.concealed_ms = 5_000.0);
-        });
-        assert_eq!((verdict.culprit, verdict.remedy), (Culprit::Device, Some(Remedy::BestDevice)));
-    }
-
-    #[test]
-    fn one_players_trouble_is_that_players() {
-        let jitter = change(|f| (f.peers[0].concealed_ms, f.peers[0].jitter_ms) = (300.0, 38.0));
-        assert_eq!((jitter.severity, &jitter.culprit), (Severity::Bad, &Culprit::Peer("maya".into())));
-        assert!(
-            jitter.sentence.contains("MAYA") && jitter.sentence.contains("jitter 38 ms"),
-            "{}",
-            jitter.sentence
-        );
-        let loss = change(|f| (f.peers[1].concealed_ms, f.peers[1].lost) = (300.0, 200));
-        assert!(
-            loss.sentence.contains("LEE") && loss.sentence.contains("5.1 % of their packets"),
-            "{}",
-            loss.sentence
-        );
-        let relay = change(|f| (f.peers[1].concealed_ms, f.peers[1].relayed) = (300.0, true));
-        assert!(relay.sentence.contains("relay"), "{}", relay.sentence);
-        let silent = change(|f| f.peers[2].received = 0);
-        assert_eq!((silent.severity, silent.culprit), (Severity::Bad, Culprit::Peer("bob".into())));
-        assert_eq!(change(|f| f.peers[0].concealed_ms = 20.0).severity, Severity::Notice);
-        assert_eq!(change(|f| f.peers[0].concealed_ms = 5.0).severity, Severity::Good);
-    }
-
-    #[test]
-    fn trouble_with_everybody_is_at_home() {
-        let verdict = change(|f| f.peers.iter_mut().for_each(|peer| peer.concealed_ms = 400.0));
-        assert_eq!((verdict.severity, &verdict.culprit), (Severity::Bad, &Culprit::Network));
-        assert!(verdict.sentence.contains("4.0 %"), "{}", verdict.sentence);
-        let silence = change(|f| f.peers.iter_mut().for_each(|peer| peer.received = 0));
-        assert_eq!((silence.severity, silence.culprit), (Severity::Bad, Culprit::Network));
-        // With one other player nobody can say whose end it is.
-        let pair = change(|f| {
-            f.peers.truncate(1);
-            f.peers[0].concealed_ms = 400.0;
-        });
-        assert_eq!(pair.culprit, Culprit::Peer("maya".into()));
-    }
-
-    #[test]
-    fn distance_and_clock_are_mentioned_when_nothing_worse_is_wrong() {
-        let far = change(|f| f.peers[0].one_way_ms = Some(61.0));
-        assert_eq!((far.severity, &far.culprit), (Severity::Notice, &Culprit::Peer("maya".into())));
-        assert!(far.sentence.contains("61 ms"), "{}", far.sentence);
-        let clock = change(|f| f.peers[1].clock_error_us = Some(20_000.0));
-        assert_eq!((clock.severity, clock.culprit), (Severity::Notice, Culprit::Clock("lee".into())));
-        let both = change(|f| {
-            f.peers[0].one_way_ms = Some(61.0);
-            f.peers[1].concealed_ms = 300.0;
-        });
-        assert_eq!(both.culprit, Culprit::Peer("lee".into()));
-    }
-
-    #[test]
-    fn names_cannot_spoil_the_sentence() {
-        let verdict = change(|f| {
-            f.peers[0].name = format!("\u{202e}<b>{}\n\u{1b}[2J", "x".repeat(10_000));
-            f.peers[0].concealed_ms = 300.0;
-        });
-        assert!(!verdict.sentence.contains(['\n', '\u{1b}', '\u{202e}']), "{}", verdict.sentence);
-    }
-}
+mod tests;

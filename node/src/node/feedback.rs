@@ -2,15 +2,17 @@
 //!
 //! If it does, the others hear themselves late, and one notch louder everything howls. Both show in the signals: what
 //! left the node is found again in its input some milliseconds later. Levels or envelopes do not show it, as players who
-//! play together are loud together; the waveform does. So twice a second the last two thirds of a second of output and
+//! play together are loud together; the waveform does. So every two thirds of a second of output and
 //! input are compared by the generalised cross-correlation with phase transform (Knapp and Carter, 1976), which weighs all
 //! frequencies alike: one clear peak at one delay is a way through the air or a wrong cable, music that merely fits has none.
 //!
 //! A howl in full is one tone, for which there is no such peak: it is told by one loud lasting tone of the same
 //! frequency on both sides.
 //!
-//! Two strokes that follow each other, one here and one there, look like an echo once; so the same delay must be found
-//! three times running. A drum machine here in step with one there may be taken for an echo if their sounds are alike.
+//! Two strokes that follow each other, one here and one there, look like an echo once, and of a hundred pairs some are
+//! equally far apart; and under such pairs a true echo need not be the highest peak. So it is the mean of the last ten
+//! comparisons, each of other strokes, in which an echo must stand out: its peak stays in its place while those of
+//! coincidence move about. A drum machine here in step with one there may be taken for an echo if their sounds are alike.
 //!
 //! Limits: delays from 1 to 150 ms; an echo weaker than [`MIN_ECHO_GAIN`] is let pass as leaking headphones; what I hear of
 //! myself through the node comes back in no time and is not taken for an echo.
@@ -27,15 +29,21 @@ const COMPARED_RATE_HZ: u32 = 12_000;
 const WINDOW: usize = 8_192;
 /// Twice the window, so that a delay does not wrap around.
 const PADDED: usize = 2 * WINDOW;
-/// Samples between two comparisons: half a second.
-const HOP: usize = 6_000;
+/// Samples between two comparisons: no stroke is in both.
+const HOP: usize = WINDOW;
 /// Delays looked at, seconds.
 const MIN_DELAY_S: f32 = 0.001;
 const MAX_DELAY_S: f32 = 0.15;
 /// Signals below this RMS are not compared.
 const MIN_RMS: f32 = 0.001;
-/// How far a peak must stand out: the highest of 1,800 normal deviates is under 4.5, ever so seldom 5.5.
-const MIN_PEAK: f32 = 9.0;
+/// How far a peak stands out that may be of an echo, in standard deviations: the highest of 1,800 normal deviates is under
+/// 4.5, ever so seldom 5.5.
+const MIN_PEAK: f32 = 5.0;
+/// How far an echo stands out in the mean of [`COMPARED`]. Echoes under one's own playing were at 9 and more, while chance
+/// gives a single comparison up to 23, a tenth of which is all that is left in the mean.
+const MIN_MEAN_PEAK: f32 = 8.0;
+/// What one comparison is believed at most, so that no two of them suffice.
+const MAX_PEAK: f32 = 24.0;
 /// An echo this weak (-26 dB) bothers nobody.
 const MIN_ECHO_GAIN: f32 = 0.05;
 /// RMS of a howl, on both sides.
@@ -44,13 +52,12 @@ const HOWL_RMS: f32 = 0.18;
 const HOWL_PURITY: f32 = 0.8;
 /// Bins to each side of the strongest that belong to it.
 const TONE_BINS: usize = 4;
-/// Comparisons in a row before an echo, or a howl, is believed.
-const ECHOES: u32 = 3;
-/// How far the delays of one echo lie apart, in compared samples.
-const SAME_DELAY: usize = 2;
-const HOWLS: u32 = 4;
+/// Comparisons of which the mean is taken: seven seconds.
+const COMPARED: usize = 10;
+/// Comparisons in a row before a howl is believed.
+const HOWLS: u32 = 3;
 /// Comparisons without a sign until the warning goes: ten seconds, in which music may pause.
-const QUIET: u32 = 20;
+const QUIET: u32 = 15;
 
 /// Compares what goes out with what comes in.
 pub struct FeedbackDetector {
@@ -63,8 +70,8 @@ pub struct FeedbackDetector {
     until_next: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     backward: Arc<dyn ComplexToReal<f32>>,
-    /// The delay of the latest echo, and how often it was found in a row.
-    echo: Option<(usize, u32)>,
+    /// How far each delay stood out in the latest comparisons.
+    peaks: VecDeque<Vec<f32>>,
     howls: u32,
     quiet: u32,
     warns: bool,
@@ -73,8 +80,7 @@ pub struct FeedbackDetector {
 /// What one comparison showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Signs {
-    /// The delay of an echo, in compared samples.
-    echo: Option<usize>,
+    echo: bool,
     howl: bool,
 }
 
@@ -93,7 +99,7 @@ impl FeedbackDetector {
             until_next: WINDOW,
             forward: planner.plan_fft_forward(PADDED),
             backward: planner.plan_fft_inverse(PADDED),
-            echo: None,
+            peaks: VecDeque::with_capacity(COMPARED),
             howls: 0,
             quiet: 0,
             warns: false,
@@ -130,21 +136,16 @@ impl FeedbackDetector {
     }
 
     fn note(&mut self, signs: Signs) {
-        self.echo = signs.echo.map(|delay| match self.echo {
-            Some((before, times)) if delay.abs_diff(before) <= SAME_DELAY => (delay, times + 1),
-            _ => (delay, 1),
-        });
-        let echoes = self.echo.map_or(0, |(_, times)| times);
         self.howls = if signs.howl { self.howls + 1 } else { 0 };
         self.quiet = if signs == Signs::default() { self.quiet + 1 } else { 0 };
-        if echoes >= ECHOES || self.howls >= HOWLS {
+        if signs.echo || self.howls >= HOWLS {
             self.warns = true;
         } else if self.quiet >= QUIET {
             self.warns = false;
         }
     }
 
-    fn compare(&self) -> Signs {
+    fn compare(&mut self) -> Signs {
         let (output_rms, input_rms) = (rms(&self.output), rms(&self.input));
         if output_rms < MIN_RMS || input_rms < MIN_RMS {
             return Signs::default();
@@ -155,12 +156,32 @@ impl FeedbackDetector {
         let loud = output_rms >= HOWL_RMS && input_rms >= HOWL_RMS;
         let howl =
             loud && matches!((tone(&output), tone(&input)), (Some(out), Some(inn)) if out.abs_diff(inn) <= 1);
-        let echo = self.peak_delay(&output, &input).filter(|delay| self.echo_gain(*delay) >= MIN_ECHO_GAIN);
+        let echo = self.correlation(&output, &input).is_some_and(|peaks| self.stands_out(peaks));
         Signs { echo, howl }
     }
 
-    /// The delay, in compared samples, at which the input repeats the output at all frequencies.
-    fn peak_delay(&self, output: &[Complex32], input: &[Complex32]) -> Option<usize> {
+    /// Whether one delay stands out in this comparison and in the mean of the latest.
+    fn stands_out(&mut self, peaks: Vec<f32>) -> bool {
+        if self.peaks.len() >= COMPARED {
+            self.peaks.pop_front();
+        }
+        let mean = |at: usize| {
+            let peaks = self.peaks.iter().chain([&peaks]).filter_map(|peaks| peaks.get(at));
+            peaks.map(|peak| peak.clamp(-MAX_PEAK, MAX_PEAK)).sum::<f32>() / COMPARED as f32
+        };
+        let first = (MIN_DELAY_S * self.rate_hz) as usize;
+        let found = peaks.iter().enumerate().any(|(at, peak)| {
+            let (mean, sign) = (mean(at), peak.signum());
+            peak.abs() >= MIN_PEAK
+                && sign * mean >= MIN_MEAN_PEAK
+                && sign * self.echo_gain(first + at) >= MIN_ECHO_GAIN
+        });
+        self.peaks.push_back(peaks);
+        found
+    }
+
+    /// How far each delay stands out at which the input may repeat the output, at all frequencies alike.
+    fn correlation(&self, output: &[Complex32], input: &[Complex32]) -> Option<Vec<f32>> {
         let mut cross: Vec<Complex32> = input
             .iter()
             .zip(output)
@@ -181,19 +202,17 @@ impl FeedbackDetector {
         let first = (MIN_DELAY_S * self.rate_hz) as usize;
         let last = ((MAX_DELAY_S * self.rate_hz) as usize).min(WINDOW);
         let looked_at = correlation.get(first..last)?;
-        let (at, peak) =
-            looked_at.iter().enumerate().max_by(|(_, one), (_, other)| one.abs().total_cmp(&other.abs()))?;
-        let spread =
-            (correlation.iter().map(|value| value * value).sum::<f32>() / correlation.len() as f32).sqrt();
-        (peak.abs() > MIN_PEAK * spread).then_some(first + at)
+        let energy = correlation.iter().map(|value| value * value).sum::<f32>() / correlation.len() as f32;
+        let spread = energy.sqrt().max(f32::MIN_POSITIVE);
+        Some(looked_at.iter().map(|value| value / spread).collect())
     }
 
-    /// How loud the output is in the input at this delay; 1 is as loud as it left.
+    /// How loud the output is in the input at this delay.
     fn echo_gain(&self, delay: usize) -> f32 {
         let pairs = || self.output.iter().zip(self.input.iter().skip(delay));
         let product: f32 = pairs().map(|(out, inn)| out * inn).sum();
         let energy: f32 = pairs().map(|(out, _)| out * out).sum();
-        product.abs() / energy.max(f32::MIN_POSITIVE)
+        product / energy.max(f32::MIN_POSITIVE)
     }
 
     fn spectrum(&self, signal: &VecDeque<f32>) -> Option<Vec<Complex32>> {
@@ -227,6 +246,16 @@ mod tests {
 
     struct Noise(u64);
     impl Noise {
+        /// One that has nothing to do with those of other seeds. Seeds that follow each other would give numbers that do, and
+        /// two players whose strokes are late by turns as one.
+        fn of(seed: u64) -> Self {
+            let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+                state = (state ^ (state >> 30)).wrapping_mul(factor);
+            }
+            Self(state ^ (state >> 31))
+        }
+
         /// White, from -1 to 1.
         fn next(&mut self) -> f32 {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -246,11 +275,8 @@ mod tests {
     }
 
     /// The same string under a hand: each stroke a little early or late, a little sharp or flat, and of its own colour.
-    fn plucked(hz: f32, every: usize, frame: usize) -> f32 {
-        let mut hand = Noise((frame / every) as u64 * 7_919 + 5);
-        for _ in 0..8 {
-            hand.next();
-        }
+    fn plucked(player: u64, hz: f32, every: usize, frame: usize) -> f32 {
+        let mut hand = Noise::of(player ^ Noise::of((frame / every) as u64).0);
         let late = ((hand.next() + 1.0) * 480.0) as usize;
         let (tuning, color) = (1.0 + 0.003 * hand.next(), hand.next());
         let t = (frame % every).saturating_sub(late) as f32 / RATE_HZ as f32;
@@ -303,11 +329,59 @@ mod tests {
             let (mut drums, mut mine, mut room) = (Noise(1), Noise(3), Noise(2));
             let yes = found(30, |n| {
                 let hit = (-((n % 24_000) as f32) / 1_500.0).exp();
-                let input = 0.5 * plucked(own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
+                let input = 0.5 * plucked(0, own, 12_000, n) + 0.2 * hit * mine.next() + 0.001 * room.next();
                 (band(&mut drums, n) + 0.0005 * drums.next(), input)
             });
             assert!(!yes, "{own} Hz");
         }
+    }
+
+    /// Two players in one tempo, drawn from a seed: same or other notes, on or off the beat, with or without drums; and
+    /// whether the microphone stands before the speakers.
+    fn evening(seed: u64, seconds: usize, speakers: bool) -> bool {
+        let mut dice = Noise::of(seed);
+        let mut below = |most: usize| ((dice.next() + 1.0) * 0.5 * most as f32) as usize % most;
+        let beat = 48_000 * 60 / (70 + below(90));
+        let notes = [98.0, 130.8, 146.8, 196.0, 220.0, 261.6, 330.0];
+        let (theirs, bass, own) = (notes[below(7)], notes[below(2)], notes[below(7)]);
+        let (strokes, late, hiss) = (1 + below(2), below(beat / 8), 0.0005 + below(4) as f32 * 0.0005);
+        let (their_drums, my_drums) = (below(3) as f32 * 0.15, below(3) as f32 * 0.1);
+        let steady = below(2) == 0;
+        let (mut drums, mut mine, mut room) =
+            (Noise::of(!seed), Noise::of(seed << 20), Noise::of(seed << 40));
+        let mut air = VecDeque::from(vec![0.0; 100 + below(5_000)]);
+        let echo = if speakers { 0.2 + below(5) as f32 * 0.1 } else { 0.0 };
+        found(seconds, |n| {
+            // A drummer's hand, too, is a little late.
+            let hit = |drummer: u64, n: usize, fade: f32| {
+                let late = 240.0 * (1.0 + Noise::of(drummer ^ Noise::of((n / beat) as u64).0).next());
+                let since = (n % beat) as f32 - late;
+                if since < 0.0 { 0.0 } else { (-since / fade).exp() }
+            };
+            let output = match steady {
+                true => string(theirs, beat / strokes, n) + string(bass, beat, n),
+                false => plucked(seed, theirs, beat / strokes, n) + plucked(seed + 1, bass, beat, n),
+            };
+            let output = output + their_drums * hit(!seed, n, 2_000.0) * drums.next() + 0.0005 * room.next();
+            let input = 0.5 * plucked(!seed, own, beat / strokes, n + beat - late);
+            air.push_back(output);
+            let input = input
+                + my_drums * hit(seed << 20, n + beat - late, 1_500.0) * mine.next()
+                + hiss * room.next();
+            (output, input + echo * air.pop_front().unwrap_or_default())
+        })
+    }
+
+    /// More evenings, and others: `FEEDBACK_FIRST=1000 FEEDBACK_SEEDS=200`.
+    #[test]
+    fn an_evening_of_two_players_is_feedback_only_before_speakers() {
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let first = number("FEEDBACK_FIRST").unwrap_or(1);
+        let seeds = first..first + number("FEEDBACK_SEEDS").unwrap_or(4);
+        let wrong: Vec<u64> = seeds.clone().filter(|seed| evening(*seed, 30, false)).collect();
+        assert!(wrong.is_empty(), "echoes that are none, with the seeds {wrong:?}");
+        let deaf: Vec<u64> = seeds.filter(|seed| !evening(*seed, 30, true)).collect();
+        assert!(deaf.is_empty(), "echoes not found within 30 s, with the seeds {deaf:?}");
     }
 
     #[test]
@@ -341,9 +415,7 @@ mod tests {
     #[test]
     fn warning_goes_ten_seconds_after_the_last_sign() {
         let mut detector = FeedbackDetector::new(RATE_HZ);
-        for _ in 0..ECHOES {
-            detector.note(Signs { echo: Some(100), howl: false });
-        }
+        detector.note(Signs { echo: true, howl: false });
         assert!(detector.warns);
         for _ in 1..QUIET {
             detector.note(Signs::default());

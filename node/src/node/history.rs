@@ -24,6 +24,21 @@ pub struct DeviceRow {
     pub concealed_ms: f64,
     /// Share of the machine's processors that was busy, 0 to 1, if known.
     pub cpu_busy: Option<f64>,
+    /// The latest that a thread of the program woke up, ms.
+    pub wake_late_ms: f64,
+}
+
+/// What the machine did in one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MachineSample {
+    /// Missed deadlines since the start.
+    pub xruns: u64,
+    /// The longest callback over the time it had; `None` when none ran.
+    pub callback_load: Option<f64>,
+    /// Share of the machine's processors that was busy, 0 to 1, if known.
+    pub cpu_busy: Option<f64>,
+    /// The latest that a thread of the program woke up, ms.
+    pub wake_late_ms: f64,
 }
 
 /// One second of a member's stream.
@@ -48,6 +63,8 @@ pub struct PeerRow {
 pub struct PeerNow {
     /// Interarrival jitter, ms.
     pub jitter_ms: f64,
+    /// The most that was in the last two seconds, ms.
+    pub jitter_peak_ms: f64,
     /// Wait before playing, ms.
     pub playout_delay_ms: f64,
     /// Mouth to ear, ms.
@@ -95,16 +112,9 @@ impl<P> Default for History<P> {
 }
 
 impl<P: Ord + Clone> History<P> {
-    /// Adds the second that ended at `now_ms` since 1970: missed deadlines since the start, the longest callback of the
-    /// second over its time, how busy the machine was, and the members.
-    pub fn push(
-        &mut self,
-        now_ms: u64,
-        xruns: u64,
-        callback_load: Option<f64>,
-        cpu_busy: Option<f64>,
-        members: &[(P, String, Option<PeerSample>)],
-    ) {
+    /// Adds the second that ended at `now_ms` since 1970: what the machine did, and the members.
+    pub fn push(&mut self, now_ms: u64, machine: MachineSample, members: &[(P, String, Option<PeerSample>)]) {
+        let MachineSample { xruns, callback_load, cpu_busy, wake_late_ms } = machine;
         self.end_ms = now_ms;
         let length = self.device.len();
         let mut concealed_ms = 0.0;
@@ -139,6 +149,7 @@ impl<P: Ord + Clone> History<P> {
             callback_load,
             concealed_ms,
             cpu_busy,
+            wake_late_ms,
         });
         if self.device.len() > ROWS {
             self.device.pop_front();
@@ -203,6 +214,10 @@ mod tests {
         Some(PeerSample { totals, rate_hz: 48_000, ..PeerSample::default() })
     }
 
+    fn machine(xruns: u64) -> MachineSample {
+        MachineSample { xruns, ..MachineSample::default() }
+    }
+
     fn received(history: &History<u8>, peer: u8) -> Vec<Option<u64>> {
         let (_, _, rows) = history.peers(ROWS).find(|(id, _, _)| **id == peer).unwrap();
         rows.map(|row| row.map(|row| row.received)).collect()
@@ -211,9 +226,9 @@ mod tests {
     #[test]
     fn rows_keep_what_counters_grew_by_and_line_up() {
         let mut history = History::default();
-        history.push(1_000, 5, Some(0.1), None, &[]);
-        history.push(2_000, 7, Some(0.2), None, &[(1, "Bob".into(), sample(100, 0))]);
-        history.push(3_000, 7, Some(0.2), None, &[(1, "Bob".into(), sample(475, 480))]);
+        history.push(1_000, machine(5), &[]);
+        history.push(2_000, machine(7), &[(1, "Bob".into(), sample(100, 0))]);
+        history.push(3_000, machine(7), &[(1, "Bob".into(), sample(475, 480))]);
         assert_eq!(received(&history, 1), [None, Some(0), Some(375)]);
         let device: Vec<_> = history.device(ROWS).map(|row| (row.xruns, row.concealed_ms)).collect();
         assert_eq!(device, [(0, 0.0), (2, 0.0), (0, 10.0)]);
@@ -224,27 +239,27 @@ mod tests {
     fn absence_is_a_gap_and_a_new_stream_is_no_flood() {
         let mut history = History::default();
         let bob = |sample| vec![(1, "Bob".to_owned(), sample)];
-        history.push(1, 0, None, None, &bob(sample(1_000, 0)));
-        history.push(2, 0, None, None, &bob(sample(1_375, 0)));
-        history.push(3, 0, None, None, &[]);
-        history.push(4, 0, None, None, &bob(None));
-        history.push(5, 0, None, None, &bob(sample(9_000, 0)));
-        history.push(6, 0, None, None, &bob(sample(300, 0)));
+        history.push(1, machine(0), &bob(sample(1_000, 0)));
+        history.push(2, machine(0), &bob(sample(1_375, 0)));
+        history.push(3, machine(0), &[]);
+        history.push(4, machine(0), &bob(None));
+        history.push(5, machine(0), &bob(sample(9_000, 0)));
+        history.push(6, machine(0), &bob(sample(300, 0)));
         assert_eq!(received(&history, 1), [Some(0), Some(375), None, None, Some(0), Some(300)]);
     }
 
     #[test]
     fn five_minutes_are_kept_and_the_long_gone_forgotten() {
         let mut history = History::default();
-        history.push(0, 0, None, None, &[(1, "Bob".into(), sample(1, 0))]);
+        history.push(0, machine(0), &[(1, "Bob".into(), sample(1, 0))]);
         for second in 0..ROWS as u64 - 1 {
-            history.push(second, second, None, None, &[]);
+            history.push(second, machine(second), &[]);
         }
         assert_eq!((history.device(usize::MAX).count(), history.peers(ROWS).count()), (ROWS, 1));
-        history.push(0, 0, None, None, &[]);
+        history.push(0, machine(0), &[]);
         assert_eq!((history.device(usize::MAX).count(), history.peers(ROWS).count()), (ROWS, 0));
         let crowd: Vec<_> = (0..=255u8).map(|id| (id, String::new(), sample(1, 0))).collect();
-        history.push(0, 0, None, None, &crowd);
+        history.push(0, machine(0), &crowd);
         assert_eq!(history.peers(ROWS).count(), MAX_PEERS_KEPT);
     }
 }

@@ -20,6 +20,7 @@ mod observer;
 mod people;
 mod recorded;
 mod rig;
+mod wake;
 
 use std::{
     collections::BTreeMap,

@@ -11,13 +11,15 @@ use super::{
     brain::{Inner, PeerView, lock},
     cpu::CpuMeter,
     diagnosis::{Figures, PeerFigures, WINDOW_S, diagnose},
-    history::{PeerNow, PeerSample},
+    history::{DeviceRow, MachineSample, PeerNow, PeerSample},
     listening::{Heard, Listening},
+    wake::WakeMeter,
 };
 use crate::{
     control::Notice,
-    device::{AudioRunning, MAX_PERIOD_FRAMES},
+    device::{AudioRunning, MAX_PERIOD_FRAMES, monotonic_ns},
     media::IncomingReport,
+    session::message::Strain,
 };
 
 /// What the player is told when the microphone hears the speakers.
@@ -31,6 +33,7 @@ const LOAD_SECONDS: usize = 5;
 pub struct Observer {
     listening: Option<Listening>,
     cpu: CpuMeter,
+    wake: Option<WakeMeter>,
     warned: bool,
 }
 
@@ -89,11 +92,19 @@ impl Observer {
             })
             .collect();
         let cpu_busy = self.cpu.read();
+        let wake_late_ms = self.wake.get_or_insert_with(WakeMeter::start).take_late_ms();
+        let mut strains: BTreeMap<PeerId, Strain> = {
+            let session = lock(&inner.session);
+            let now = monotonic_ns() as i64;
+            let told =
+                views.iter().filter_map(|(peer, _)| Some((*peer, session.state_of(now, peer)?.strain?)));
+            told.collect()
+        };
         let figures = {
             let mut history = lock(&inner.history);
-            history.push(now_ms() as u64, xruns, callback_load, cpu_busy, &members);
+            let machine = MachineSample { xruns, callback_load, cpu_busy, wake_late_ms };
+            history.push(now_ms() as u64, machine, &members);
             let rows: Vec<_> = history.device(WINDOW_S).copied().collect();
-            let known: Vec<f64> = rows.iter().filter_map(|row| row.cpu_busy).collect();
             let loads =
                 |seconds| history.device(seconds).filter_map(|row| row.callback_load).fold(0.0, f64::max);
             *lock(&inner.callback_max_us) = loads(LOAD_SECONDS) * period_us;
@@ -102,19 +113,21 @@ impl Observer {
                 device_lost: audio.state() == AudioRunning::Lost,
                 period_is_fixed: info.host == "jack",
                 period_frames: info.period_frames,
-                xruns: rows.iter().map(|row| row.xruns).sum(),
-                callback_load: loads(WINDOW_S),
-                cpu_busy: (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64),
+                strain: strain(&rows),
                 seconds: rows.len(),
                 peers: history
                     .peers(WINDOW_S)
                     .filter_map(|(peer, _, rows)| {
                         let (_, view) = views.iter().find(|(id, _)| id == peer)?;
-                        Some(peer_figures(peer, view, rows.flatten()))
+                        Some(PeerFigures {
+                            strain: strains.remove(peer),
+                            ..peer_figures(peer, view, rows.flatten())
+                        })
                     })
                     .collect(),
             }
         };
+        lock(&inner.session).set_strain(monotonic_ns() as i64, figures.strain);
         let verdict = diagnose(&figures);
         let changed = {
             let mut known = lock(&inner.verdict);
@@ -128,12 +141,26 @@ impl Observer {
     }
 }
 
+/// How hard the machine worked in these seconds.
+fn strain(rows: &[DeviceRow]) -> Strain {
+    let greatest = |figure: fn(&DeviceRow) -> f64| rows.iter().map(figure).fold(0.0, f64::max);
+    let known: Vec<f64> = rows.iter().filter_map(|row| row.cpu_busy).collect();
+    let mean = |figures: &[f64]| figures.iter().sum::<f64>() / figures.len() as f64;
+    Strain {
+        xruns: u32::try_from(rows.iter().map(|row| row.xruns).sum::<u64>()).unwrap_or(u32::MAX),
+        callback_percent: (100.0 * greatest(|row| row.callback_load.unwrap_or_default())).round() as u32,
+        cpu_percent: (!known.is_empty()).then(|| (100.0 * mean(&known)).round() as u32),
+        wake_late_ms: greatest(|row| row.wake_late_ms).round() as u32,
+    }
+}
+
 fn sample(report: &IncomingReport) -> PeerSample {
     PeerSample {
         totals: report.totals,
         rate_hz: report.info.rate_hz,
         now: PeerNow {
             jitter_ms: report.jitter.as_secs_f64() * 1e3,
+            jitter_peak_ms: report.jitter_peak.as_secs_f64() * 1e3,
             playout_delay_ms: report.playout_delay.as_secs_f64() * 1e3,
             one_way_ms: report.one_way_ns.map(|ns| ns as f64 / 1e6),
             rtt_ms: report.clock.map(|clock| clock.rtt_ns as f64 / 1e6),
@@ -159,7 +186,7 @@ fn peer_figures<'a>(
         lost: sum.lost + row.lost,
         late: sum.late + row.late,
         concealed_ms: sum.concealed_ms + row.concealed_ms,
-        jitter_ms: sum.jitter_ms.max(row.now.jitter_ms),
+        jitter_ms: sum.jitter_ms.max(row.now.jitter_peak_ms),
         one_way_ms: row.now.one_way_ms,
         clock_error_us: row.now.clock_us.map(|clock| clock.1),
         ..sum

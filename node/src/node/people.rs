@@ -27,7 +27,7 @@ use crate::{
     project::{UndoFailed, unix_ms},
     session::{
         MAX_PEERS,
-        member_state::LinkReading,
+        member_state::ConnectionReading,
         message::{LinkState, MemberState, NO_PATH},
         notifier::{Kind, Notifier},
         touch::SEND_INTERVAL_NS,
@@ -74,7 +74,7 @@ impl Inner {
             let rtt_us = rtt_us.or_else(|| self.mesh.media().rtt(&peer).map(|rtt| rtt.as_micros() as u64));
             let one_way_us =
                 report.as_ref().and_then(|report| report.one_way_ns).map(|one_way| one_way / 1_000);
-            readings.push(LinkReading {
+            readings.push(ConnectionReading {
                 peer,
                 id: peer.to_bytes(),
                 path: paths.get(&peer).copied().unwrap_or(NO_PATH),
@@ -384,8 +384,8 @@ mod tests {
         let (me, liar) = (PeerId::random(), PeerId::random());
         let link = |peer: PeerId| LinkState { peer: peer.to_bytes(), path: 1, ..LinkState::default() };
         let links = (0..200).map(|_| link(PeerId::random())).chain([link(me)]).collect();
-        let lies = MemberState { muted: false, links };
-        let mine = MemberState { muted: false, links: vec![link(liar)] };
+        let lies = MemberState { links, ..MemberState::default() };
+        let mine = MemberState { links: vec![link(liar)], ..MemberState::default() };
         let (nodes, edges) = graph_of(&[(me, Some(&mine)), (liar, Some(&lies))]);
         assert!(nodes.len() <= MAX_PEERS + 1 && edges.len() <= nodes.len() + 1);
         assert_eq!((nodes[0], nodes[1]), (me, liar));

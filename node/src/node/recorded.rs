@@ -13,8 +13,8 @@ use crate::{
     session::{
         Identity, Output, Session,
         beat::BeatRegister,
-        member_state::LinkReading,
-        message::{DecodeError, StreamInfo},
+        member_state::ConnectionReading,
+        message::{DecodeError, Strain, StreamInfo},
         touch::TouchError,
     },
     trace::{
@@ -135,8 +135,14 @@ impl RecordedSession {
         self.session.set_muted(now_ns, muted);
     }
 
+    /// [`Session::set_strain`].
+    pub fn set_strain(&mut self, now_ns: i64, strain: Strain) {
+        self.record(now_ns, || SessionCall::SetStrain(strain));
+        self.session.set_strain(strain);
+    }
+
     /// [`Session::handle_links`].
-    pub fn handle_links(&mut self, now_ns: i64, readings: Vec<LinkReading<PeerId>>) {
+    pub fn handle_links(&mut self, now_ns: i64, readings: Vec<ConnectionReading<PeerId>>) {
         self.record(now_ns, || SessionCall::Links(readings.iter().map(Into::into).collect()));
         self.session.handle_links(now_ns, readings);
     }

@@ -33,6 +33,8 @@ use crate::{
 const MAX_SOURCES: usize = 2 * MAX_PEERS + 1;
 /// The player's own instrument.
 const OWN_INSTRUMENT: SourceId = SourceId(0);
+/// Change of the device's output latency that the engine is told, frames: the card's own reckoning moves a little.
+const LATENCY_STEP_FRAMES: u32 = 16;
 /// How long an engine may take to be built when a device opens.
 const ENGINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -83,6 +85,7 @@ pub struct Rig {
     input: Input,
     own_monitor: Monitor,
     master_gain_db: f32,
+    output_latency_frames: u32,
     analysis: Option<TapReader>,
     recorder: Recorder,
     /// Engines built so far.
@@ -131,6 +134,7 @@ impl Rig {
             input: Input::default(),
             own_monitor: Monitor { mute: true, ..Monitor::default() },
             master_gain_db: 0.0,
+            output_latency_frames: 0,
             analysis: None,
             recorder,
             engines_built: 0,
@@ -169,6 +173,11 @@ impl Rig {
 
     /// What the engine reports; also takes back memory it no longer needs. Call ten times a second.
     pub fn poll_report(&mut self) -> Option<Report> {
+        let frames = self.audio.stats().output_latency_frames;
+        if frames.abs_diff(self.output_latency_frames) >= LATENCY_STEP_FRAMES && self.audio.is_running() {
+            self.output_latency_frames = frames;
+            self.send(Command::SetOutputLatency { frames });
+        }
         self.handle.poll_report()
     }
 
@@ -310,6 +319,8 @@ impl Rig {
         self.send(Command::SetInput(self.input));
         self.send(Command::SetMonitor(StripId::Own, self.own_monitor));
         self.send(Command::SetMasterGain { gain_db: self.master_gain_db });
+        // The new device says its own.
+        self.output_latency_frames = 0;
         Ok(Rewired { capture, note, own_instrument, plugs })
     }
 

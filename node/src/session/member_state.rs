@@ -1,4 +1,5 @@
-//! What members tell each other about themselves: whether they muted themselves, and whom they hear by which path.
+//! What members tell each other about themselves: whether they muted themselves, whom they hear by which path, and how hard
+//! their machines work.
 //!
 //! Nobody can see from outside whether a bandmate hears him. So each member tells the others, about once a second and at once
 //! when something in it changes that people look at, its own [`MemberState`]. From all of these anybody can draw who is
@@ -12,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{LinkState, MemberState, NO_PATH};
+use super::message::{LinkState, MemberState, NO_PATH, Strain};
 
 /// Time between two messages when nothing changes, ns.
 pub const INTERVAL_NS: i64 = 1_000_000_000;
@@ -33,7 +34,7 @@ const STALE_NS: i64 = 12_000_000_000;
 
 /// What this node measured of its link to a member.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LinkReading<P> {
+pub struct ConnectionReading<P> {
     /// Whose.
     pub peer: P,
     /// That member as others know it: the bytes of its peer id.
@@ -104,8 +105,13 @@ impl<P: Ord + Clone> Gossip<P> {
         self.own.muted = muted;
     }
 
+    /// How hard this machine works; told with the next message.
+    pub fn set_strain(&mut self, strain: Strain) {
+        self.own.strain = Some(strain);
+    }
+
     /// What was measured now of all members.
-    pub fn observe(&mut self, now_ns: i64, readings: Vec<LinkReading<P>>) {
+    pub fn observe(&mut self, now_ns: i64, readings: Vec<ConnectionReading<P>>) {
         let mut links: Vec<LinkState> = Vec::with_capacity(readings.len());
         for reading in readings {
             let Some(member) = self.members.get_mut(&reading.peer) else { continue };
@@ -223,8 +229,16 @@ mod tests {
     const MS: i64 = 1_000_000;
     const SECOND: i64 = 1_000 * MS;
 
-    fn reading(peer: u8, received: u64) -> LinkReading<u8> {
-        LinkReading { peer, id: vec![peer], path: 1, rtt_us: Some(400), one_way_us: None, received, lost: 0 }
+    fn reading(peer: u8, received: u64) -> ConnectionReading<u8> {
+        ConnectionReading {
+            peer,
+            id: vec![peer],
+            path: 1,
+            rtt_us: Some(400),
+            one_way_us: None,
+            received,
+            lost: 0,
+        }
     }
 
     #[test]
@@ -240,7 +254,7 @@ mod tests {
         gossip.set_muted(true);
         gossip.observe(200 * MS, vec![reading(1, 0)]);
         assert!(gossip.poll(200 * MS).is_some(), "a link is news");
-        gossip.observe(300 * MS, vec![LinkReading { rtt_us: Some(401), ..reading(1, 0) }]);
+        gossip.observe(300 * MS, vec![ConnectionReading { rtt_us: Some(401), ..reading(1, 0) }]);
         assert_eq!(gossip.poll(SECOND), None, "a round trip is not");
         assert_eq!(gossip.poll(1_200 * MS).unwrap().links[0].rtt_us, Some(401));
     }
@@ -267,7 +281,7 @@ mod tests {
         let mut gossip = Gossip::<u8>::default();
         gossip.joined(0, &1);
         let mut hears = |now, received, lost| {
-            gossip.observe(now, vec![LinkReading { lost, ..reading(1, received) }]);
+            gossip.observe(now, vec![ConnectionReading { lost, ..reading(1, received) }]);
             gossip.own().hears(&[1])
         };
         assert_eq!(hears(SECOND, 300, 0), Some(true));

@@ -15,6 +15,8 @@ pub const PROTOCOL: u16 = 1;
 pub const MAX_CONTROL_BYTES: usize = 4096;
 /// Most links in a [`MemberState`].
 pub const MAX_LINKS: usize = super::MAX_PEERS;
+/// The greatest figure in a [`Strain`].
+const MAX_STRAIN: u32 = 99_999;
 /// Longest peer id in a [`LinkState`], bytes: libp2p's are 34 to 42.
 pub const MAX_ID_BYTES: usize = 42;
 /// [`LinkState::path`] of a path that is not known.
@@ -53,6 +55,36 @@ pub struct MemberState {
     pub muted: bool,
     /// Its connections to members, at most [`MAX_LINKS`].
     pub links: Vec<LinkState>,
+    /// How hard its machine works; `None` from older versions. Appended to the rest, see [`encode`].
+    #[serde(skip)]
+    pub strain: Option<Strain>,
+}
+
+/// How hard a machine worked for its sound in the last ten seconds. Who does not hear a member well cannot see from outside
+/// whether that member's network or its machine is at fault; these figures tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strain {
+    /// Deadlines that its sound card missed.
+    pub xruns: u32,
+    /// The longest callback over the time it had, in percent.
+    pub callback_percent: u32,
+    /// Mean share of busy processors in percent, if known.
+    pub cpu_percent: Option<u32>,
+    /// The latest that a thread of the program woke up after its time, ms.
+    pub wake_late_ms: u32,
+}
+
+impl Strain {
+    /// No figure above what people can read.
+    fn bounded(self) -> Self {
+        let bound = |figure: u32| figure.min(MAX_STRAIN);
+        Self {
+            xruns: bound(self.xruns),
+            callback_percent: bound(self.callback_percent),
+            cpu_percent: self.cpu_percent.map(|percent| percent.min(100)),
+            wake_late_ms: bound(self.wake_late_ms),
+        }
+    }
 }
 
 /// One connection as one end sees it.
@@ -158,7 +190,12 @@ pub enum DecodeError {
 /// Bytes of `message` for one control frame.
 pub fn encode(message: &Control) -> Vec<u8> {
     // Serialising plain data into a growable buffer has no failing case; an empty frame would be refused by the peer.
-    postcard::to_stdvec(message).unwrap_or_default()
+    let mut bytes = postcard::to_stdvec(message).unwrap_or_default();
+    if let Control::State(state) = message {
+        // A field of a struct would be missed by this version in what older ones send; what is appended is not.
+        bytes.extend(postcard::to_stdvec(&state.strain).unwrap_or_default());
+    }
+    bytes
 }
 
 /// Reads one control frame from a peer.
@@ -177,7 +214,9 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
         return Err(DecodeError::Malformed);
     }
     match message {
-        Control::State(state) => {
+        Control::State(mut state) => {
+            let strain = postcard::take_from_bytes::<Option<Strain>>(rest);
+            state.strain = strain.ok().and_then(|(strain, _)| strain).map(Strain::bounded);
             let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
             if state.links.len() > MAX_LINKS || !state.links.iter().all(fits) {
                 return Err(DecodeError::OutOfRange("the links"));
@@ -274,13 +313,29 @@ mod tests {
             one_way_us: Some(u32::MAX),
             audio_arrives: Some(true),
         };
-        let full = Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS] });
-        let mut bytes = encode(&full);
-        assert!(bytes.len() < MAX_CONTROL_BYTES, "{}", bytes.len());
-        assert_eq!(decode(&bytes), Ok(full.clone()));
-        bytes.extend([1, 2, 3]);
-        assert_eq!(decode(&bytes), Ok(full));
-        let crowd = Control::State(MemberState { muted: true, links: vec![link; MAX_LINKS + 1] });
+        let strain = Strain {
+            xruns: MAX_STRAIN,
+            callback_percent: MAX_STRAIN,
+            cpu_percent: Some(100),
+            wake_late_ms: MAX_STRAIN,
+        };
+        let full = |strain| {
+            Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS], strain })
+        };
+        for strain in [None, Some(strain)] {
+            let mut bytes = encode(&full(strain));
+            assert!(bytes.len() < MAX_CONTROL_BYTES, "{}", bytes.len());
+            assert_eq!(decode(&bytes), Ok(full(strain)));
+            bytes.extend([1, 2, 3]);
+            assert_eq!(decode(&bytes), Ok(full(strain)));
+        }
+        // Older versions end after the links, and nobody is stranger than a busy machine can be.
+        let older = postcard::to_stdvec(&full(None)).unwrap();
+        assert_eq!(decode(&older), Ok(full(None)));
+        let absurd = Strain { xruns: u32::MAX, cpu_percent: Some(u32::MAX), ..strain };
+        assert_eq!(decode(&encode(&full(Some(absurd)))), Ok(full(Some(strain))));
+        let links = vec![link; MAX_LINKS + 1];
+        let crowd = Control::State(MemberState { muted: true, links, strain: None });
         assert_eq!(decode(&encode(&crowd)), Err(DecodeError::OutOfRange("the links")));
     }
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{
     Output, Session,
-    member_state::LinkReading,
-    message::{Control, MemberState, Touch},
+    member_state::ConnectionReading,
+    message::{Control, MemberState, Strain, Touch},
     touch::{TouchError, Touches},
 };
 
@@ -16,8 +16,13 @@ impl<P: Ord + Clone> Session<P> {
         self.tell_people(now_ns);
     }
 
+    /// How hard this machine worked in the last ten seconds; the members are told with what else there is to tell.
+    pub fn set_strain(&mut self, strain: Strain) {
+        self.gossip.set_strain(strain);
+    }
+
     /// What was measured of the links to all members; call about twice a second.
-    pub fn handle_links(&mut self, now_ns: i64, readings: Vec<LinkReading<P>>) {
+    pub fn handle_links(&mut self, now_ns: i64, readings: Vec<ConnectionReading<P>>) {
         self.gossip.observe(now_ns, readings);
         self.tell_people(now_ns);
     }

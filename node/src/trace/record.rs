@@ -23,11 +23,11 @@ use crate::session::{
     beat::BeatRegister,
     link_bridge::{LinkReading, Standing},
     member_state,
-    message::StreamInfo,
+    message::{Strain, StreamInfo},
 };
 
 /// Version of the records; a reader refuses others.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 /// Longest text in a record, octets; longer ones are cut.
 pub const MAX_TEXT_BYTES: usize = 30_000;
 
@@ -258,8 +258,10 @@ pub enum SessionCall {
     Rename(String),
     /// `set_muted`.
     SetMuted(bool),
+    /// `set_strain`.
+    SetStrain(Strain),
     /// `handle_links`.
-    Links(Vec<RecordedLink>),
+    Links(Vec<RecordedConnection>),
     /// `touch`.
     Touch {
         /// Page of this node.
@@ -328,9 +330,9 @@ pub enum ProjectCall {
     Heads(String),
 }
 
-/// A [`member_state::LinkReading`].
+/// A [`member_state::ConnectionReading`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RecordedLink {
+pub struct RecordedConnection {
     #[serde(with = "peer_bytes")]
     peer: PeerId,
     path: u8,
@@ -340,16 +342,17 @@ pub struct RecordedLink {
     lost: u64,
 }
 
-impl From<&member_state::LinkReading<PeerId>> for RecordedLink {
-    fn from(reading: &member_state::LinkReading<PeerId>) -> Self {
-        let member_state::LinkReading { peer, id: _, path, rtt_us, one_way_us, received, lost } = *reading;
+impl From<&member_state::ConnectionReading<PeerId>> for RecordedConnection {
+    fn from(reading: &member_state::ConnectionReading<PeerId>) -> Self {
+        let member_state::ConnectionReading { peer, id: _, path, rtt_us, one_way_us, received, lost } =
+            *reading;
         Self { peer, path, rtt_us, one_way_us, received, lost }
     }
 }
 
-impl From<&RecordedLink> for member_state::LinkReading<PeerId> {
-    fn from(link: &RecordedLink) -> Self {
-        let RecordedLink { peer, path, rtt_us, one_way_us, received, lost } = *link;
+impl From<&RecordedConnection> for member_state::ConnectionReading<PeerId> {
+    fn from(link: &RecordedConnection) -> Self {
+        let RecordedConnection { peer, path, rtt_us, one_way_us, received, lost } = *link;
         Self { peer, id: peer.to_bytes(), path, rtt_us, one_way_us, received, lost }
     }
 }

@@ -1,9 +1,9 @@
 // What a person can do. The page shows the outcome at once; the node's word replaces it when it comes.
 import { request } from "./api/client";
-import type { Command, MeChange, Peer, PeerChange, Playback, PlaybackChange, UndoResult } from "./api/types";
+import type { Command, MeChange, PeerChange, Playback, PlaybackChange, UndoResult } from "./api/types";
 import { tapped } from "./beat";
 import { announce, complain, toast } from "./notices";
-import { applied, me, peers, person, playback, project, readOnly, socket, status } from "./store";
+import { hopedPeers, hopedPlayback, hopedProject, hopedStatus, me, peers, person, playback, readOnly, socket, status } from "./store";
 import { clean } from "./text";
 
 /** `false` and a word about it where this page may only look. */
@@ -16,17 +16,10 @@ export function allowed(): boolean {
 /** Edits the shared project. */
 export function edit(...commands: Command[]): void {
   if (!allowed()) return;
-  const before = project.value;
-  if (before) {
-    const changes = commands.flatMap((command) => (command.op === "set" ? [{ address: command.address, value: command.value }] : []));
-    project.value = applied(before, changes);
-  }
-  socket.ask({ type: "patch", commands, wait: "none" }).catch((error: unknown) => {
-    complain(error);
-    // Show what is there instead of what was hoped for.
-    socket.unsubscribe("project");
-    socket.subscribe("project");
-  });
+  const changes = commands.flatMap((command) => (command.op === "set" ? [{ address: command.address, value: command.value }] : []));
+  const request = socket.ask({ type: "patch", commands, wait: "none" });
+  hopedProject.hopes(changes, request);
+  request.catch(complain);
 }
 
 export const set = (address: string, value: unknown): void => edit({ op: "set", address, value });
@@ -35,11 +28,12 @@ export const set = (address: string, value: unknown): void => edit({ op: "set", 
 
 export function play(change: PlaybackChange): void {
   if (!allowed()) return;
-  if (playback.value) {
-    const known = Object.entries(change).filter(([, value]) => value !== undefined && value !== null);
-    playback.value = { ...playback.value, ...(Object.fromEntries(known) as Partial<Playback>) };
-  }
-  socket.ask({ type: "playback", change }).catch(complain);
+  // Where the song is, the node alone can say.
+  const { position_beats: _, ...rest } = change;
+  const known = Object.entries(rest).filter(([, value]) => value !== undefined && value !== null);
+  const request = socket.ask({ type: "playback", change });
+  hopedPlayback.hopes(Object.fromEntries(known) as Partial<Playback>, request);
+  request.catch(complain);
 }
 
 export const togglePlaying = (): void => play({ playing: !playback.value?.playing });
@@ -57,70 +51,67 @@ export function tap(): void {
 
 export function toggleLink(): void {
   const link = status.value?.link;
-  if (link) void call("PUT", "/link", { enabled: !link.enabled });
+  if (!link || !allowed()) return;
+  const change = { enabled: !link.enabled };
+  hopedStatus.hopes({ link: change }, put("/link", change));
 }
 
 // --- my own ears and voice ----------------------------------------------------------------------------
 
-const waitingFor = new Map<string, PeerChange>();
-const underWay = new Set<string>();
+/** Changes on their way to a path: what has been asked for since the last request left. */
+interface Line {
+  next: object | null;
+  done: Promise<void>;
+}
 
-/** Changes my own mix of a member. While one request is under way, later ones melt into one. */
+const lines = new Map<string, Line>();
+
+/** A PUT; while one is under way, later ones to the same path melt into one. Done when the last is answered; a refusal is shown. */
+function put(path: string, body: object): Promise<void> {
+  const busy = lines.get(path);
+  if (busy) {
+    busy.next = { ...busy.next, ...body };
+    return busy.done;
+  }
+  const line: Line = { next: body, done: Promise.resolve() };
+  lines.set(path, line);
+  line.done = drain(path, line);
+  return line.done;
+}
+
+async function drain(path: string, line: Line): Promise<void> {
+  while (line.next) {
+    const body = line.next;
+    line.next = null;
+    await request("PUT", path, body).catch(complain);
+  }
+  lines.delete(path);
+}
+
+/** Changes my own mix of a member. */
 export function mixForMe(peer_id: string, change: PeerChange): void {
-  if (!allowed()) return;
-  peers.value = peers.value.map((peer) => (peer.peer_id === peer_id ? { ...peer, ...(change as Partial<Peer>) } : peer));
-  waitingFor.set(peer_id, { ...waitingFor.get(peer_id), ...change });
-  void sendMix(peer_id);
+  if (allowed()) hopedPeers.hopes({ [peer_id]: change }, put(`/peers/${encodeURIComponent(peer_id)}`, change));
 }
 
-/** Whether changes of mine are still on their way; what the node says of this member is old then. */
-export const mixUnderWay = (peer_id: string): boolean => underWay.has(peer_id) || waitingFor.has(peer_id);
-
-async function sendMix(peer_id: string): Promise<void> {
-  const change = waitingFor.get(peer_id);
-  if (!change || underWay.has(peer_id)) return;
-  waitingFor.delete(peer_id);
-  underWay.add(peer_id);
-  try {
-    await request("PUT", `/peers/${encodeURIComponent(peer_id)}`, change);
-  } catch (error) {
-    complain(error);
+/** Of everybody I hear only this one, or everybody again; nobody else's mix changes. */
+export function soloAlone(peer_id: string): void {
+  const alone = peers.value.every((peer) => peer.soloed_by_me === (peer.peer_id === peer_id));
+  for (const peer of peers.value) {
+    const soloed_by_me = !alone && peer.peer_id === peer_id;
+    if (peer.soloed_by_me !== soloed_by_me) mixForMe(peer.peer_id, { soloed_by_me });
   }
-  underWay.delete(peer_id);
-  void sendMix(peer_id);
-}
-
-const latestOf = new Map<string, unknown>();
-const busy = new Set<string>();
-
-/** A PUT whose later bodies melt into one while it is under way. */
-async function putLatest(path: string, body: object): Promise<void> {
-  latestOf.set(path, { ...(latestOf.get(path) as object | undefined), ...body });
-  if (busy.has(path)) return;
-  busy.add(path);
-  while (latestOf.has(path)) {
-    const next = latestOf.get(path);
-    latestOf.delete(path);
-    await call("PUT", path, next);
-  }
-  busy.delete(path);
 }
 
 export function changeMe(change: MeChange): void {
-  const before = status.value;
-  if (!allowed() || !before?.me) return;
-  status.value = { ...before, me: { ...before.me, ...(change as Partial<typeof before.me>) } };
+  if (!allowed()) return;
   if (typeof change.muted === "boolean") announce(change.muted ? "You are muted." : "You are heard again.");
-  void putLatest("/me", change);
+  hopedStatus.hopes({ me: change }, put("/me", change));
 }
 
 export const toggleMyMute = (): void => changeMe({ muted: !status.value?.me?.muted });
 
 export function changeMaster(gain_db: number): void {
-  const before = status.value;
-  if (!allowed() || !before) return;
-  status.value = { ...before, master: { gain_db } };
-  void putLatest("/master", { gain_db });
+  if (allowed()) hopedStatus.hopes({ master: { gain_db } }, put("/master", { gain_db }));
 }
 
 /** A request whose failure is shown; `null` then. */

@@ -5,6 +5,7 @@ import {
   play,
   redo,
   set,
+  soloAlone,
   tap,
   toggleLink,
   toggleMetronome,
@@ -70,6 +71,14 @@ export const shortcuts: Shortcut[] = [
       if (peer) mixForMe(peer.peer_id, { soloed_by_me: !peer.soloed_by_me });
     },
   },
+  {
+    keys: "Alt S",
+    does: "Solo the strip with the focus and no other, only for me; once more: everybody again",
+    run: () => {
+      const id = otherStrip();
+      if (id) soloAlone(id);
+    },
+  },
   { keys: "Shift M", does: "Mute the strip with the focus for everyone", run: () => flipShared("mute") },
   { keys: "Shift S", does: "Solo the strip with the focus for everyone", run: () => flipShared("solo") },
   { keys: "0 … 9", does: "Go to my strip (0) or the strip of a bandmate", run: ({ key }) => focusStrip(Number(key)) },
@@ -87,8 +96,8 @@ export const shortcuts: Shortcut[] = [
     },
   },
   { keys: ",", does: "Settings", run: () => (dialog.value = "settings") },
-  { keys: "Ctrl Z", does: "Undo", run: () => void undo() },
-  { keys: "Ctrl Shift Z", does: "Redo", run: () => void redo() },
+  { keys: "Ctrl Z", does: "Undo what I did last, since the node was started", run: () => void undo() },
+  { keys: "Ctrl Shift Z", does: "Do again what I undid", run: () => void redo() },
   { keys: "?", does: "This list", run: () => (dialog.value = "help") },
 ];
 
@@ -110,7 +119,8 @@ function nameOf(event: KeyboardEvent): string | null {
     if (key.toLowerCase() === "z") return shiftKey ? "Ctrl Shift Z" : "Ctrl Z";
     return key.toLowerCase() === "y" ? "Ctrl Shift Z" : null;
   }
-  if (event.altKey) return null;
+  // Some keyboards write another letter with Alt.
+  if (event.altKey) return event.code === "KeyS" && !shiftKey ? "Alt S" : null;
   if (key === " ") return "Space";
   if (key === "Home") return "Home";
   if (key === "+" || key === "-" || key === "=") return "+ / −";

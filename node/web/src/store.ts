@@ -7,8 +7,10 @@ import type {
   ChatMessage,
   Graph,
   LogLine,
+  MeChange,
   Notification,
   Peer,
+  PeerChange,
   Playback,
   Project,
   ServerMessage,
@@ -17,6 +19,7 @@ import type {
   Touch,
   WhoAmI,
 } from "./api/types";
+import { fields, Hoped } from "./hoped";
 import { announce, toast } from "./notices";
 import { takeMeters } from "./meters";
 import { retimed } from "./beat";
@@ -27,10 +30,53 @@ const MOST_NOTIFICATIONS = 200;
 
 export const connection = signal<Connection>("connecting");
 export const role = signal<WhoAmI["role"]>("player");
-export const status = signal<Status | null>(null);
-export const peers = signal<Peer[]>([]);
-export const playback = signal<Playback | null>(null);
-export const project = signal<Project | null>(null);
+
+/** What I have asked to change of my node. */
+interface StatusHope {
+  me?: MeChange;
+  master?: Partial<Status["master"]>;
+  link?: Partial<Status["link"]>;
+}
+
+export const hopedStatus = new Hoped<Status | null, StatusHope>(null, {
+  none: {},
+  both: (before, next) => ({
+    me: { ...before.me, ...next.me },
+    master: { ...before.master, ...next.master },
+    link: { ...before.link, ...next.link },
+  }),
+  over: (said, { me, master, link }) =>
+    said && {
+      ...said,
+      me: said.me && { ...said.me, ...(me as Partial<NonNullable<Status["me"]>>) },
+      master: { ...said.master, ...master },
+      link: { ...said.link, ...link },
+    },
+});
+export const status = hopedStatus.shown;
+
+/** My own mix as I have asked for it, by member. */
+export const hopedPeers = new Hoped<Peer[], Record<string, PeerChange>>([], {
+  none: {},
+  both: (before, next) => {
+    const merged = { ...before };
+    for (const [id, change] of Object.entries(next)) merged[id] = { ...before[id], ...change };
+    return merged;
+  },
+  over: (said, hope) => said.map((peer) => ({ ...peer, ...(hope[peer.peer_id] as Partial<Peer> | undefined) })),
+});
+export const peers = hopedPeers.shown;
+
+export const hopedPlayback = new Hoped<Playback | null, Partial<Playback>>(null, fields());
+export const playback = hopedPlayback.shown;
+
+export const hopedProject = new Hoped<Project | null, readonly Change[]>(null, {
+  none: [],
+  both: (before, next) => [...before.filter(({ address }) => !next.some((change) => change.address === address)), ...next],
+  over: (said, hope) => said && applied(said, hope),
+});
+export const project = hopedProject.shown;
+
 export const presence = signal<Touch[]>([]);
 export const notifications = signal<Notification[]>([]);
 export const graph = signal<Graph | null>(null);
@@ -76,7 +122,7 @@ export function heldValue(address: string): unknown {
 // --- the project --------------------------------------------------------------------------------------
 
 /** The project with these changes; parts that nothing touched stay the same objects. */
-export function applied(before: Project, changes: readonly Change[]): Project {
+function applied(before: Project, changes: readonly Change[]): Project {
   let tree: unknown = before;
   for (const { address, value } of changes) {
     tree = replaced(tree, address.split("/").slice(1), value ?? null);
@@ -100,8 +146,11 @@ function replaced(tree: unknown, path: string[], value: unknown): unknown {
 }
 
 function takeChanges(changes: readonly Change[]): void {
-  if (!project.value) return;
-  const known = new Set(Object.keys(project.value.tracks));
+  hopedProject.learns((said) => said && changed(said, changes));
+}
+
+function changed(said: Project, changes: readonly Change[]): Project {
+  const known = new Set(Object.keys(said.tracks));
   let lists = false;
   let order = false;
   for (const { address } of changes) {
@@ -111,9 +160,9 @@ function takeChanges(changes: readonly Change[]): void {
     if (first === "chat") order = true;
   }
   const plain = lists ? changes.filter(({ address }) => !address.startsWith("/tracks")) : changes;
-  const next = applied(project.value, plain);
-  project.value = order ? { ...next, chat: inOrder(next.chat) } : next;
+  const next = applied(said, plain);
   if (lists) void refreshTracks();
+  return order ? { ...next, chat: inOrder(next.chat) } : next;
 }
 
 function inOrder(chat: ChatMessage[]): ChatMessage[] {
@@ -124,7 +173,7 @@ async function refreshTracks(): Promise<void> {
   try {
     const tracks = await get<Project["tracks"]>("/project/tracks");
     const strip = await get<Project["mixer"]["strip"]>("/project/mixer/strip");
-    if (project.value) project.value = { ...project.value, tracks, mixer: { strip } };
+    hopedProject.learns((said) => said && { ...said, tracks, mixer: { strip } });
   } catch {
     // The connection broke; the whole project comes with the next one.
   }
@@ -166,21 +215,21 @@ function take(message: ServerMessage): void {
     case "status":
       if (message.data.uptime_s < lastUptime && Number.isFinite(lastUptime)) back("The node was restarted; connected again.");
       lastUptime = message.data.uptime_s;
-      status.value = message.data;
+      hopedStatus.hears(message.data);
       break;
     case "peers":
-      peers.value = message.data;
+      hopedPeers.hears(message.data);
       break;
     case "playback":
     case "playback_set":
       retimed(message.data);
-      playback.value = message.data;
+      hopedPlayback.hears(message.data);
       break;
     case "meters":
       takeMeters(message.data);
       break;
     case "project":
-      project.value = { ...(message.data as Project), chat: inOrder((message.data as Project).chat) };
+      hopedProject.hears({ ...(message.data as Project), chat: inOrder((message.data as Project).chat) });
       break;
     case "project_changed":
       takeChanges(message.changes);

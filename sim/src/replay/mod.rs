@@ -408,6 +408,10 @@ impl Cores {
                 self.session()?.set_muted(at_ns, *muted);
                 "a call of the session"
             }
+            SessionCall::SetStrain(strain) => {
+                self.session()?.set_strain(at_ns, *strain);
+                "a call of the session"
+            }
             SessionCall::Links(links) => {
                 self.session()?.handle_links(at_ns, links.iter().map(Into::into).collect());
                 "a call of the session"

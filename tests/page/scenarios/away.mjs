@@ -9,6 +9,17 @@ export default async function () {
   await strip(page, carol).waitFor();
   const chat = page.getByRole("region", { name: "Chat" });
 
+  // Of three players only one is heard, then all again; with a click and with keys.
+  const soloed = async () => [await alice.hears(bob), await alice.hears(carol)].map(({ soloed_by_me }) => soloed_by_me).join();
+  const solo = (node) => strip(page, node).getByRole("button", { name: /^Solo .*, only for me/ });
+  await solo(carol).click();
+  await eventually("Carol alone", async () => (await soloed()) === "false,true");
+  await solo(bob).click({ modifiers: ["Alt"] });
+  await eventually("Bob instead of Carol", async () => (await soloed()) === "true,false");
+  await page.keyboard.press("Alt+s");
+  await eventually("everybody again", async () => (await soloed()) === "false,false");
+  step("solo, and nobody else");
+
   await bob.kill();
   await eventually("Bob's strip says that he is away, or is gone", async () => {
     const there = strip(page, bob);
@@ -25,6 +36,11 @@ export default async function () {
   assert.equal(new Set(lines).size, lines.length, `each thing is said once: ${lines}`);
   step("Bob is back");
 
+  await alice.edit({ op: "add", address: "/tracks", value: { name: "Drums" } });
+  await page.keyboard.press("k");
+  const undo = page.getByRole("button", { name: /^Undo/ });
+  await eventually("the track can be taken back", () => undo.isEnabled());
+
   await alice.kill();
   // Not the live region, which says it as well.
   await page.locator(".banner", { hasText: "The node does not answer" }).waitFor();
@@ -36,5 +52,7 @@ export default async function () {
   await eventually("with the whole band", async () => /Tight|Playable|Loose/.test(await strip(page, carol).innerText()), 20_000);
   await strip(page, carol).getByRole("button", { name: /^Mute .*only for me/ }).click();
   await eventually("and it works", async () => (await alice.hears(carol)).muted_by_me === true);
+  assert.ok(await undo.isDisabled(), "what was done before the restart is not offered to be undone");
+  assert.equal(await undo.getAttribute("aria-label"), "Undo");
   step("my own node was restarted; the page came back by itself and said so");
 }

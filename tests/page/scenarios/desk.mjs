@@ -1,6 +1,6 @@
 // Two people at two nodes with their hands on one desk.
 import assert from "node:assert/strict";
-import { band, eventually, openBand, pause, profile, shot, step, strip, words } from "../band.mjs";
+import { eventually, openBand, pairWithBadPath, pause, shot, step, strip, words } from "../band.mjs";
 
 const gainFor = (page, node, whom) =>
   strip(page, node).getByRole("slider", { name: new RegExp(`^Gain of .*${whom}$`) });
@@ -18,7 +18,7 @@ async function drag(page, fader, shares) {
 }
 
 export default async function () {
-  const [alice, bob] = await band("Alice", "Bob");
+  const [alice, bob, path] = await pairWithBadPath("Alice", "Bob");
   const left = await openBand(alice);
   const right = await openBand(bob);
   for (const [page, other] of [[left, bob], [right, alice]]) await strip(page, other).waitFor();
@@ -107,24 +107,20 @@ export default async function () {
   await eventually("the sign goes", async () => (await strip(left, bob).getByText("Muted themselves").count()) === 0);
   step("muted by me and muted themselves are two signs");
 
-  // The third sign comes when a bandmate's node reports that nothing of mine arrives: here, said by hand.
-  const context = await profile();
-  const third = await context.newPage();
-  await third.routeWebSocket(/\/api\/v1\/ws/, (socket) => {
-    const server = socket.connectToServer();
-    server.onMessage((message) => {
-      const said = JSON.parse(message);
-      if (said.type === "peers") said.data = said.data.map((peer) => ({ ...peer, hears_me: false, muted_by_me: true, muted_themselves: true }));
-      socket.send(JSON.stringify(said));
-    });
-  });
-  await third.goto(`${alice.http}/#token=${alice.token}`);
-  await strip(third, bob).getByText("Does not hear you").waitFor();
-  const signs = await strip(third, bob).locator(".sign").evaluateAll((list) => list.map((sign) => `${sign.textContent} ${sign.querySelector("path").getAttribute("d")} ${getComputedStyle(sign).backgroundColor}`));
+  // The third sign: nothing of what Alice plays arrives at Bob's, and his node says so.
+  path.lost = true;
+  await strip(left, bob).getByText("Does not hear you").waitFor();
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
+  await strip(left, bob).getByText("Muted themselves").waitFor();
+  const signs = await strip(left, bob).locator(".sign").evaluateAll((list) => list.map((sign) => `${sign.textContent} ${sign.querySelector("path").getAttribute("d")} ${getComputedStyle(sign).backgroundColor}`));
   assert.equal(new Set(signs).size, 3);
   for (const part of [0, 1, 2]) for (const other of [0, 1, 2]) assert.ok(part === other || signs[part].split(" M")[1] !== signs[other].split(" M")[1], "a different picture each");
-  await context.close();
-  step("does not hear you is a third one");
+  await shot(left, "three-signs-1440-dark");
+  assert.equal(await strip(right, alice).getByText("Does not hear you").count(), 0, "Alice hears Bob as ever");
+  path.lost = false;
+  await right.locator(".strip.own").getByRole("button", { name: "Mute my microphone" }).click();
+  await eventually("Bob hears her again, and plays", async () => (await strip(left, bob).locator(".sign").allInnerTexts()).join() === "Muted by me");
+  step("does not hear you is a third one, and goes when he hears her again");
 
   // The beat, for both.
   await left.getByRole("button", { name: "Play", exact: true }).click();
@@ -146,4 +142,12 @@ export default async function () {
   const median = places.sort((a, b) => a - b)[5];
   step(`the pages' beats are ${((median * 4 * 60_000) / 97).toFixed(0)} ms apart (median of ten looks)`);
   assert.ok(median < 0.04, `the beat is at the same place on both pages: ${places}`);
+
+  // Alice takes her tempo back; it is an edit like any other.
+  await left.locator(".main").focus();
+  await left.keyboard.press("Control+z");
+  await eventually("Bob plays at the tempo from before", async () => (await right.getByLabel("Tempo in beats a minute").inputValue()) === "120");
+  await left.keyboard.press("Control+Shift+z");
+  await eventually("and at hers again", async () => (await right.getByLabel("Tempo in beats a minute").inputValue()) === "97");
+  step("a tempo can be undone");
 }

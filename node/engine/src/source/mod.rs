@@ -17,6 +17,7 @@
 //!   blocks come again playing starts over with the least delay.
 
 mod buffer;
+mod calm;
 mod conceal;
 mod drift;
 mod interpolate;

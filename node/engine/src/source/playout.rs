@@ -8,6 +8,8 @@
 //! learned stays true.
 //!
 //! - A miss beyond the target moves the playhead back at once; there is a hole to be concealed anyway.
+//! - A target in percent still leaves a hole every second or so. Where a period more (or three milliseconds) would
+//!   have left all but a few seconds of the last minute whole, it is worth that: see [`super::calm`].
 //! - Spare margin is taken back slowly and inaudibly, by playing up to 0.2 % fast.
 //! - Blocks late in three callbacks running are not jitter but a longer path, and are followed at once.
 //! - Blocks earlier than any before, three callbacks running, are a shorter path, or our own device stood
@@ -19,6 +21,8 @@
 //! The idea of a delay histogram with a quantile is that of WebRTC's NetEQ (`delay_manager.h`), which starts
 //! at 80 ms; a musician cannot wait for that to fall, so this starts at nothing and grows.
 
+use super::calm::Calm;
+
 /// Longest memory, in blocks: 11 s at 128 frames and 48 kHz.
 const MEMORY_BLOCKS: usize = 4096;
 /// Largest number of misses the target may allow in the memory.
@@ -27,6 +31,8 @@ const MAX_MISSES: usize = 63;
 const STREAK_CALLBACKS: u32 = 3;
 /// Leads this many periods above the highest are a surge; one period may be the luck of sub-period timing.
 const SURGE_PERIODS: f64 = 1.5;
+/// What a minute without holes may cost when the period is shorter, s.
+const CALM_COST_S: f64 = 0.003;
 /// Fraction by which the pitch may be off while the delay moves: 0.2 %, 3.4 cents.
 const MAX_NUDGE: f64 = 1.0 / 512.0;
 
@@ -41,6 +47,8 @@ pub(crate) struct Aim {
     pub(crate) skip_above_frames: f64,
     /// Largest margin the delay may grow to.
     pub(crate) max_delay_frames: f64,
+    /// Frames a second.
+    pub(crate) rate_hz: f64,
 }
 
 /// How to move the playhead.
@@ -84,12 +92,14 @@ pub(crate) struct Playout {
     shrinking: bool,
     mean_margin: f64,
     callbacks: u32,
+    calm: Calm,
 }
 
 impl Playout {
     pub(crate) fn new(aim: Aim) -> Self {
         Self {
             aim,
+            calm: Calm::new(aim.rate_hz),
             offset: 0.0,
             leads: vec![0.0; MEMORY_BLOCKS],
             base: 0.0,
@@ -138,6 +148,7 @@ impl Playout {
         self.on_time = false;
         self.well_behaved_frames = 0.0;
         self.shrinking = false;
+        self.calm.forget();
     }
 
     /// Where the playhead is, against the stream's clock.
@@ -176,6 +187,7 @@ impl Playout {
         let on_time = std::mem::take(&mut self.on_time);
         self.callbacks = self.callbacks.wrapping_add(1);
         self.well_behaved_frames += period;
+        self.calm.advance(period);
 
         if let Some(shift) = self.surge_shift(period) {
             self.base += shift;
@@ -194,7 +206,7 @@ impl Playout {
             (None, false) => {}
         }
         if late.is_some() {
-            let Some(wanted) = self.quantile().map(|lead| lead - guard) else { return Move::Stay };
+            let Some(wanted) = self.wanted(period).map(|lead| lead - guard) else { return Move::Stay };
             if wanted < self.offset {
                 self.well_behaved_frames = 0.0;
                 self.shrinking = false;
@@ -205,14 +217,16 @@ impl Playout {
         if !self.callbacks.is_multiple_of(4) && !self.shrinking && !drifting {
             return Move::Stay;
         }
-        let Some(wanted) = self.quantile().map(|lead| lead - guard) else { return Move::Stay };
+        let Some(wanted) = self.wanted(period).map(|lead| lead - guard) else { return Move::Stay };
         self.approach(wanted, period, drifting)
     }
 
     fn remember(&mut self, lead: f64) {
+        let lead = (lead - self.base) as f32;
         if let Some(slot) = self.leads.get_mut(self.next) {
-            *slot = (lead - self.base) as f32;
+            *slot = lead;
         }
+        self.calm.note(lead);
         self.next = (self.next + 1) % MEMORY_BLOCKS;
         self.count = (self.count + 1).min(MEMORY_BLOCKS);
     }
@@ -273,6 +287,15 @@ impl Playout {
         Move::Jump(frames)
     }
 
+    /// The lead that the playhead is to be on time for.
+    fn wanted(&self, period: f64) -> Option<f64> {
+        let quantile = self.quantile()?;
+        let calm = self.calm.bound().map_or(quantile, |lead| self.base + f64::from(lead));
+        let affordable = period.max(CALM_COST_S * self.aim.rate_hz);
+        // What cannot be had for that is not worth half of it.
+        Some(if (0.0..=affordable).contains(&(quantile - calm)) { calm } else { quantile })
+    }
+
     /// The smallest lead but for the permitted misses.
     fn quantile(&self) -> Option<f64> {
         let seen = self.leads.get(..self.count)?;
@@ -309,6 +332,7 @@ mod tests {
             patience_frames: 48_000.0,
             skip_above_frames: 1_440.0,
             max_delay_frames: 24_000.0,
+            rate_hz: 48_000.0,
         });
         playout.anchor(0.0);
         playout
@@ -338,12 +362,49 @@ mod tests {
     }
 
     #[test]
-    fn misses_within_the_loss_target_do_not_cost_latency() {
+    fn rare_misses_do_not_cost_latency() {
         let mut playout = playout();
-        for k in 0..20_000 {
-            let lead = if k > 1_000 && k % 500 == 0 { -128.0 } else { 0.0 };
+        for k in 0..40_000 {
+            let lead = if k > 1_000 && k % 8_000 == 0 { -128.0 } else { 0.0 };
             assert_eq!(callback(&mut playout, lead), Move::Stay, "block {k}");
         }
+    }
+
+    #[test]
+    fn misses_in_four_seconds_of_a_minute_are_worth_a_period_until_they_stop() {
+        let mut playout = playout();
+        let second = |playout: &mut Playout, worst: f64| {
+            for k in 0..375 {
+                callback(playout, if k == 100 { worst } else { 0.0 });
+            }
+            playout.offset()
+        };
+        second(&mut playout, 0.0);
+        for _ in 0..3 {
+            assert_eq!(second(&mut playout, -128.0), 0.0);
+        }
+        assert_eq!(second(&mut playout, -128.0), -128.0);
+        for _ in 0..50 {
+            assert_eq!(second(&mut playout, 0.0), -128.0, "a quiet minute has not passed");
+        }
+        for _ in 0..20 {
+            second(&mut playout, 0.0);
+        }
+        assert_eq!(playout.offset(), 0.0);
+    }
+
+    #[test]
+    fn calm_that_would_cost_more_than_a_period_is_not_bought_in_part() {
+        let mut playout = playout();
+        for k in 0..20_000 {
+            let lead = if k > 1_000 && k % 500 == 0 { -512.0 } else { 0.0 };
+            assert_eq!(callback(&mut playout, lead), Move::Stay, "block {k}");
+        }
+    }
+
+    #[test]
+    fn misses_beyond_the_loss_target_cost_latency() {
+        let mut playout = playout();
         for k in 0..200 {
             let lead = if k % 10 == 0 { -128.0 } else { 0.0 };
             callback(&mut playout, lead);

@@ -138,6 +138,7 @@ impl SourceStream {
                 patience_frames: 1.5 * rate,
                 skip_above_frames: 0.03 * rate,
                 max_delay_frames: f64::from(config.max_delay_frames).min(held_past as f64),
+                rate_hz: rate,
             }),
             buffer,
             drift: DriftEstimator::new(),

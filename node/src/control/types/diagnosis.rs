@@ -83,12 +83,14 @@ pub enum CulpritKind {
     Device,
     /// This machine is too busy.
     Cpu,
-    /// One other player, or the way to them.
+    /// One other player's machine, or the way to them.
     Peer,
     /// This node's own connection.
     Network,
     /// A clock that cannot be measured well enough.
     Clock,
+    /// Nothing that is measured explains what is heard.
+    Unknown,
 }
 
 /// Whose fault it is, and which player's.

@@ -64,7 +64,7 @@ pub struct PatchRequest {
 pub struct PatchResult {
     /// One for each command, in order.
     pub results: Vec<CommandResult>,
-    /// The project after the edits.
+    /// The project after the edits; while numbers of a drag wait for their commit (`wait=none`), the project before them.
     pub heads_hash: String,
     /// Whether the edits are on disk.
     pub durable: bool,

@@ -65,6 +65,9 @@ pub struct Audio {
     pub xruns: u64,
     /// Longest callback of the last seconds.
     pub callback_max_us: f64,
+    /// From the start of a callback until its sound leaves the card, by the card's own word, in ms; 0 when it has none.
+    /// Clicks and notes are played that much earlier.
+    pub output_latency_ms: f64,
     /// Highest input sample of the last moment, full scale being 0; -120 is silence.
     pub input_peak_db: f32,
     /// Highest output sample of the last moment, full scale being 0; -120 is silence.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::member_state::LinkReading;
+use super::super::member_state::ConnectionReading;
 use super::super::message::{MemberState, Touch, TouchValue};
 use super::*;
 
@@ -17,8 +17,8 @@ fn two() -> Band {
     band
 }
 
-fn reading(peer: u8, received: u64) -> LinkReading<u8> {
-    LinkReading {
+fn reading(peer: u8, received: u64) -> ConnectionReading<u8> {
+    ConnectionReading {
         peer,
         id: vec![peer],
         path: 1,
@@ -109,7 +109,7 @@ fn an_older_node_is_asked_once_and_then_left_in_peace() {
 #[test]
 fn strangers_and_later_versions_change_nothing() {
     let mut band = two();
-    let state = message::encode(&Control::State(MemberState { muted: true, links: vec![] }));
+    let state = message::encode(&Control::State(MemberState { muted: true, ..MemberState::default() }));
     let touch = Touch { source: 1, address: GAIN.into(), value: TouchValue::Number(0.0) };
     let touch = message::encode(&Control::Touch(touch));
     band.nodes[0].handle_connected(SECOND, 9);

@@ -473,6 +473,12 @@ export interface components {
              */
             input_peak_db: number;
             /**
+             * Format: double
+             * @description From the start of a callback until its sound leaves the card, by the card's own word, in ms; 0 when it has none.
+             *     Clicks and notes are played that much earlier.
+             */
+            output_latency_ms: number;
+            /**
              * Format: float
              * @description Highest output sample of the last moment, full scale being 0; -120 is silence.
              */
@@ -665,7 +671,7 @@ export interface components {
          * @description Whose fault it is.
          * @enum {string}
          */
-        CulpritKind: "none" | "device" | "cpu" | "peer" | "network" | "clock";
+        CulpritKind: "none" | "device" | "cpu" | "peer" | "network" | "clock" | "unknown";
         /** @description Figures of this node's own device. */
         DeviceHistory: {
             /** @description The longest callback of this second over the time it had: above 1 it came too late. */
@@ -973,7 +979,7 @@ export interface components {
         PatchResult: {
             /** @description Whether the edits are on disk. */
             durable: boolean;
-            /** @description The project after the edits. */
+            /** @description The project after the edits; while numbers of a drag wait for their commit (`wait=none`), the project before them. */
             heads_hash: string;
             /** @description One for each command, in order. */
             results: components["schemas"]["CommandResult"][];

@@ -101,6 +101,8 @@ interface FaderProps {
   /** The shared address that others shall see moving. */
   address?: string;
   showsWords?: boolean;
+  /** What it is for, where its place does not say it. */
+  caption?: string;
 }
 
 export function Fader(props: FaderProps) {
@@ -216,6 +218,11 @@ export function Fader(props: FaderProps) {
           leave();
         }}
       />
+      {props.caption && (
+        <span class="fader-caption" aria-hidden="true">
+          {props.caption}
+        </span>
+      )}
       {props.showsWords && <output aria-hidden="true">{scale.words(shown)}</output>}
     </div>
   );

@@ -7,7 +7,7 @@ import { Icon, type IconName } from "./Icon";
 
 interface ButtonProps {
   label: string;
-  onClick: () => void;
+  onClick: (event: MouseEvent) => void;
   icon?: IconName;
   children?: ComponentChildren;
   class?: string;

@@ -82,7 +82,7 @@ function OwnStrip() {
   const mine = now?.me;
   return (
     <article class={`strip own ${mine?.muted ? "silenced" : ""}`} style={{ "--who": who.color }} aria-label="You" data-peer={me.value}>
-      <StripHead who={who} />
+      <StripHead who={who} you />
       <div class="device-row">
         <DevicePicker compact />
         <Button label="Settings" icon="gear" class="quiet" keys="," harmless onClick={() => (dialog.value = "settings")} />
@@ -113,6 +113,7 @@ function OwnStrip() {
             scale={OWN}
             owner="mine"
             disabled={!mine?.monitor}
+            caption="monitor"
             label="How loud I hear myself"
             onMove={(monitor_gain_db) => changeMe({ monitor_gain_db })}
             onSet={(monitor_gain_db) => changeMe({ monitor_gain_db })}

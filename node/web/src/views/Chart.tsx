@@ -96,9 +96,10 @@ function options(frame: HTMLElement, series: Series[], unit: string): uPlot.Opti
     legend: { show: false },
     cursor: { show: false },
     padding: [8, 4, 0, 0],
-    scales: { y: { range: (_, low, high) => [Math.min(0, low), Math.max(high * 1.1, 1)] } },
+    // A bar at either end is drawn whole.
+    scales: { x: { range: (_, first, last) => [first - 0.6, last + 0.6] }, y: { range: (_, low, high) => [Math.min(0, low), Math.max(high * 1.1, 1)] } },
     axes: [
-      { ...axis, space: 70, values: (_, times) => times.map((time) => new Date(time * 1_000).toLocaleTimeString([], { minute: "2-digit", second: "2-digit" })) },
+      { ...axis, size: 26, space: 70, values: (_, times) => times.map((time) => new Date(time * 1_000).toLocaleTimeString([], { minute: "2-digit", second: "2-digit" })) },
       { ...axis, size: 44, space: 30 },
     ],
     series: [

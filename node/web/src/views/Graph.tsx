@@ -4,11 +4,22 @@ import type { Graph as GraphData } from "../api/types";
 import { graph, me, peers, person, socket } from "../store";
 import { clean, pathWords, tightness, whole } from "../text";
 import { Name } from "../ui/controls";
+import { narrow } from "./view";
 
-const WIDTH = 900;
-const HEIGHT = 620;
-const RADIUS = 220;
+/** Room in the drawing's own units, which a phone shows at about their size in pixels. */
+interface Room {
+  width: number;
+  /** Of the circle the players stand on. */
+  radius: number;
+  /** Names stand beside their players, where there is room for them. */
+  beside: boolean;
+}
+const WIDE: Room = { width: 900, radius: 220, beside: true };
+const NARROW: Room = { width: 380, radius: 125, beside: false };
+/** A player's circle, unless there are many. */
 const NODE = 34;
+/** Above and below the outermost player: a name. */
+const MARGIN = 40;
 const MOST_NODES = 16;
 
 interface Link {
@@ -64,20 +75,26 @@ export function Graph() {
   }, []);
   const data = graph.value?.nodes.length ? graph.value : ownGraph();
   const nodes = [...data.nodes].sort((a, b) => Number(b.me) - Number(a.me) || a.peer_id.localeCompare(b.peer_id)).slice(0, MOST_NODES);
+  const room = narrow.value ? NARROW : WIDE;
+  const size = Math.min(NODE, 0.8 * room.radius * Math.sin(Math.PI / Math.max(2, nodes.length)));
   const places = new Map(
     nodes.map(({ peer_id }, at) => {
       const angle = (2 * Math.PI * at) / nodes.length + Math.PI / 2;
-      const radius = nodes.length === 1 ? 0 : RADIUS;
-      return [peer_id, { x: WIDTH / 2 + radius * Math.cos(angle), y: HEIGHT / 2 + radius * Math.sin(angle) }];
+      const radius = nodes.length === 1 ? 0 : room.radius;
+      return [peer_id, { x: room.width / 2 + radius * Math.cos(angle), y: radius * Math.sin(angle) }];
     }),
   );
+  // As high as the circle that its players fill.
+  const heights = [...places.values()].map(({ y }) => y);
+  const top = Math.min(...heights) - size - MARGIN;
+  const height = Math.max(...heights) + size + MARGIN - top;
   const links = linksOf(data).filter(({ a, b }) => places.has(a) && places.has(b));
   return (
     <section class="peers-view" aria-label="Network">
       <header class="panel-head">
         <h2>Who is connected to whom</h2>
       </header>
-      <svg class="graph" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label="Who is connected to whom; the table below says the same">
+      <svg class="graph" viewBox={`0 ${top} ${room.width} ${height}`} role="img" aria-label="Who is connected to whom; the table below says the same">
         {links.map((link) => {
           const [from, to] = [places.get(link.a), places.get(link.b)];
           if (!from || !to) return null;
@@ -95,21 +112,27 @@ export function Graph() {
           return (
             place && (
               <g key={node.peer_id} class={`node ${node.me ? "me" : ""}`} style={{ "--who": who.color }}>
-                <circle cx={place.x} cy={place.y} r={NODE} />
-                <text class="node-letter" x={place.x} y={place.y + 8}>
+                <circle cx={place.x} cy={place.y} r={size} />
+                <text class="node-letter" x={place.x} y={place.y + size / 4} style={{ fontSize: `${size * 0.7}px` }}>
                   {[...who.name][0]?.toUpperCase()}
                 </text>
-                <NodeName {...place} text={node.me ? "You" : clean(who.name, 18)} />
+                <NodeName {...place} size={size} room={room} text={node.me ? "You" : clean(who.name, 18)} />
               </g>
             )
           );
         })}
       </svg>
       <ul class="legend">
-        <li class="lan">Same network</li>
-        <li class="direct">Direct</li>
-        <li class="relayed">Through a relay</li>
-        <li class="forwarded">Through a bandmate</li>
+        {(["lan", "direct", "relayed", "forwarded"] as const).map((path) => (
+          <li key={path}>
+            <svg viewBox="0 0 44 4" width="44" height="4" aria-hidden="true">
+              <g class={`edge ${path}`}>
+                <line x1="0" y1="2" x2="44" y2="2" />
+              </g>
+            </svg>
+            {pathWords(path)}
+          </li>
+        ))}
       </ul>
       <div class="table-frame" tabIndex={0} role="region" aria-label="Connections as a table">
         <table>
@@ -117,8 +140,8 @@ export function Graph() {
             <tr>
               <th scope="col">Between</th>
               <th scope="col">Path</th>
-              <th scope="col">Mouth to ear</th>
-              <th scope="col">Round trip</th>
+              <th scope="col">Mouth to ear, ms</th>
+              <th scope="col">Round trip, ms</th>
             </tr>
           </thead>
           <tbody>
@@ -128,8 +151,8 @@ export function Graph() {
                   <Name text={person(link.a).name} /> – <Name text={person(link.b).name} />
                 </td>
                 <td>{pathWords(link.path as never)}</td>
-                <td>{[link.b_ms, link.a_ms].map((ms) => (ms === null ? "–" : `${whole(ms)} ms`)).join(" / ")}</td>
-                <td>{link.rtt_ms === null ? "–" : `${whole(link.rtt_ms)} ms`}</td>
+                <td>{[link.b_ms, link.a_ms].map((ms) => (ms === null ? "–" : whole(ms))).join(" / ")}</td>
+                <td>{link.rtt_ms === null ? "–" : whole(link.rtt_ms)}</td>
               </tr>
             ))}
             {links.length === 0 && (
@@ -145,17 +168,17 @@ export function Graph() {
 }
 
 /** Outside the circle, where no line passes. */
-function NodeName({ x, y, text }: { x: number; y: number; text: string }) {
-  const aside = x - WIDTH / 2;
-  if (Math.abs(aside) < RADIUS / 4) {
+function NodeName({ x, y, text, size, room }: { x: number; y: number; text: string; size: number; room: Room }) {
+  const aside = x - room.width / 2;
+  if (!room.beside || Math.abs(aside) < room.radius / 4) {
     return (
-      <text x={x} y={y + (y >= HEIGHT / 2 ? NODE + 24 : -NODE - 12)}>
+      <text x={x} y={y + (y >= 0 ? size + 24 : -size - 12)}>
         {text}
       </text>
     );
   }
   return (
-    <text x={x + Math.sign(aside) * (NODE + 10)} y={y + 6} style={{ textAnchor: aside > 0 ? "start" : "end" }}>
+    <text x={x + Math.sign(aside) * (size + 10)} y={y + 6} style={{ textAnchor: aside > 0 ? "start" : "end" }}>
       {text}
     </text>
   );

@@ -122,12 +122,18 @@ function DeviceFigures() {
       <dl class="figures">
         <Figure label="Device" value={`${clean(audio.device, 40)} (${audio.host})`} />
         <Figure label="Rate and period" value={`${audio.rate_hz / 1_000} kHz, ${audio.period_frames} frames (${period_ms.toFixed(1)} ms)`} />
+        {audio.output_latency_ms > 0 && (
+          <Figure label="Output latency" value={`${audio.output_latency_ms.toFixed(1)} ms`} note="by the card's own word; clicks and notes are played that much earlier" />
+        )}
         <Figure label="Xruns" value={String(audio.xruns)} note="missed by this computer, not by the network" />
         <Figure
           label="Longest callback"
           value={`${Math.round(audio.callback_max_us)} µs`}
           note={`${Math.round(audio.callback_max_us / period_ms / 10)} % of a period`}
         />
+        {audio.output_latency_ms > 0 && (
+          <Figure label="Output latency" value={`${whole(audio.output_latency_ms)} ms`} note="from the program to your ears, as the card says" />
+        )}
         <Figure
           label="This page"
           value={page.age_p95_ms === null ? "–" : `${whole(Math.max(0, page.age_p95_ms))} ms`}
@@ -149,10 +155,10 @@ function DeviceFigures() {
             series={[{ label: "longest", color: "a", values: past.device.callback_load.map((load) => (load === null ? null : load * 100)) }]}
           />
           <Chart
-            title="Concealed"
+            title="Made up"
             unit="ms a second"
             {...frame(past)}
-            series={[{ label: "because of the network", color: "b", values: past.device.concealed_ms, bars: true }]}
+            series={[{ label: "of others' sound", color: "b", values: past.device.concealed_ms, bars: true }]}
           />
         </div>
       )}
@@ -232,7 +238,7 @@ function PeerFigures({ peer }: { peer: Peer }) {
             ]}
           />
           <Chart title="Received" unit="packets a second" {...frame(past)} series={[{ label: "received", color: "a", values: row.received }]} />
-          <Chart title="Concealed" unit="ms a second" {...frame(past)} series={[{ label: "made up", color: "c", values: row.concealed_ms, bars: true }]} />
+          <Chart title="Made up" unit="ms a second" {...frame(past)} series={[{ label: "of their sound", color: "c", values: row.concealed_ms, bars: true }]} />
           <Chart
             title="Clock"
             unit="µs"
@@ -248,6 +254,9 @@ function PeerFigures({ peer }: { peer: Peer }) {
   );
 }
 
+/** Sound in air at 20 °C. */
+const METRES_PER_MS = 0.343;
+
 const STAGES: Record<Stage, string> = { network: "on the way", playout: "waiting here" };
 
 /** Where the milliseconds from mouth to ear go. */
@@ -258,7 +267,10 @@ function Waterfall({ peer }: { peer: Peer }) {
   let before = 0;
   return (
     <div class={`waterfall ${level}`}>
-      <h3>Mouth to ear: {text}</h3>
+      <h3>
+        Mouth to ear: {text}
+        {total !== null && <small> as {whole(total * METRES_PER_MS)} m apart in one room</small>}
+      </h3>
       {stages.length === 0 && <p class="quiet">Not measured yet.</p>}
       <ol>
         {stages.map(({ stage, ms }) => {

@@ -1,5 +1,5 @@
 // A strip of the desk: one member, their level, and two mixes of them side by side: mine alone, and everyone's.
-import { allowed, mixForMe, set } from "../actions";
+import { allowed, mixForMe, set, soloAlone } from "../actions";
 import type { Peer } from "../api/types";
 import { heldValue, person, project, touchesAt, type Person } from "../store";
 import { latencyWords, pathWords } from "../text";
@@ -35,7 +35,7 @@ export function MemberStrip({ peer, leaving }: { peer: Peer; leaving: boolean })
   );
 }
 
-export function StripHead({ who }: { who: Person }) {
+export function StripHead({ who, you }: { who: Person; you?: boolean }) {
   return (
     <header class="strip-head">
       <span class="avatar">
@@ -45,7 +45,7 @@ export function StripHead({ who }: { who: Person }) {
         <h3>
           <Name text={who.name} />
         </h3>
-        {who.instrument && <Name text={who.instrument} class="quiet" />}
+        {(you || who.instrument) && <Name text={[you ? "You" : "", who.instrument].filter(Boolean).join(" · ")} class="quiet" />}
       </span>
     </header>
   );
@@ -111,7 +111,8 @@ function Mine({ peer, name }: { peer: Peer; name: string }) {
         label={`Solo ${name}, only for me`}
         keys="S"
         class="solo"
-        onClick={() => change({ soloed_by_me: !peer.soloed_by_me })}
+        title={`Solo ${name}, only for me (S; with Alt nobody else)`}
+        onClick={({ altKey }) => (altKey ? soloAlone(peer.peer_id) : change({ soloed_by_me: !peer.soloed_by_me }))}
       >
         S
       </Toggle>

@@ -11,6 +11,13 @@ query.addEventListener("change", () => {
   wide.value = query.matches;
 });
 
+const small = matchMedia("(max-width: 600px)");
+/** As narrow as a phone. */
+export const narrow = signal(small.matches);
+small.addEventListener("change", () => {
+  narrow.value = small.matches;
+});
+
 const chosen = signal<View>("band");
 export const panel = signal<Panel>("chat");
 export const dialog = signal<"help" | "settings" | "log" | null>(null);

@@ -84,6 +84,9 @@ pub struct Bounds {
     /// Share of a stream's frames that may be made up beyond those the path lost: late ones within the playout
     /// buffer's loss target, and its growing and shrinking.
     pub concealed: f64,
+    /// The longest hold there is on any path. A playout that begins with no delay, as ours does, cannot know of a hold before it
+    /// has met it: each that is longer than any before is heard as a hole by the difference, all together this long.
+    pub longest_hold: Duration,
 }
 
 /// A path that holds everything now and then makes late, by the hold that is longer than any before, up to this
@@ -95,7 +98,12 @@ impl Bounds {
     pub fn with_weather(self, weather: &Weather) -> Self {
         let held = weather.stalls.held_share() + weather.spikes.held_share();
         let concealed = Self::default().concealed + LATE_OF_HELD * held;
-        Self { concealed: self.concealed.max(concealed), ..self }
+        let longest = Duration::from_secs_f64(weather.stalls.longest().max(weather.spikes.longest()) / 1e3);
+        Self {
+            concealed: self.concealed.max(concealed),
+            longest_hold: self.longest_hold.max(longest),
+            ..self
+        }
     }
 }
 
@@ -107,6 +115,7 @@ impl Default for Bounds {
             clock_misses: 0.01,
             clock_slack: Duration::ZERO,
             concealed: 0.01,
+            longest_hold: Duration::ZERO,
         }
     }
 }

@@ -218,7 +218,7 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(link::LinkPhase::new(bounds.settling)),
         Box::new(link::TempoKept::default()),
         Box::new(playout::PlayedOnce::default()),
-        Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),
+        Box::new(playout::ConcealedWithinLoss::new(bounds.concealed, bounds.longest_hold)),
         Box::new(notes::NotesEnd::default()),
         Box::new(people::StatesConverge::default()),
         Box::new(people::TouchesConverge::default()),

@@ -13,7 +13,7 @@ use crate::{network::HostId, node::Playing};
 /// Frames by which one callback may advance less than its last: drift correction, rounded.
 const SLACK_FRAMES: i64 = 8;
 /// Frames made up that need no loss: a stream that ends counts as made up until it counts as stopped after 250 ms,
-/// and one that begins may find its delay on the way.
+/// and one that begins may find its delay on the way, where nothing is held (see [`crate::plan::Bounds::longest_hold`]).
 const ALLOWED_FRAMES: f64 = 16_000.0;
 /// After so much silence a stream counts as stopped, and nothing is made up for it any more; with some to spare for
 /// the playout delay.
@@ -95,9 +95,11 @@ fn continues(earlier: &Playing, later: &Playing) -> bool {
         && later.restarts == earlier.restarts
 }
 
-/// Frames are made up only for those the path lost, and for a stated share of late ones.
+/// Frames are made up only for those the path lost, for a stated share of late ones, and while the delay is found.
 pub(super) struct ConcealedWithinLoss {
     share: f64,
+    /// Frames made up that need no loss and are no share of anything.
+    allowed_frames: f64,
     streams: BTreeMap<Stream, Listening>,
     worst_excess: f64,
 }
@@ -111,8 +113,9 @@ struct Listening {
 }
 
 impl ConcealedWithinLoss {
-    pub(super) fn new(share: f64) -> Self {
-        Self { share, streams: BTreeMap::new(), worst_excess: 0.0 }
+    pub(super) fn new(share: f64, longest_hold: Duration) -> Self {
+        let allowed_frames = ALLOWED_FRAMES + longest_hold.as_secs_f64() * RATE_HZ;
+        Self { share, allowed_frames, streams: BTreeMap::new(), worst_excess: 0.0 }
     }
 }
 
@@ -151,7 +154,8 @@ impl Checker for ConcealedWithinLoss {
                 }
                 stream.last = Some(**playing);
                 let received = playing.counters.received_frames as f64;
-                let excess = playing.counters.concealed_frames as f64 - stream.lost_frames - ALLOWED_FRAMES;
+                let excess =
+                    playing.counters.concealed_frames as f64 - stream.lost_frames - self.allowed_frames;
                 self.worst_excess = self.worst_excess.max(excess / received.max(1.0));
                 if excess > self.share * received {
                     return Err(format!(
@@ -208,12 +212,17 @@ mod tests {
 
     #[test]
     fn making_up_sound_on_a_path_that_loses_nothing_is_refused() {
-        let mut checker = ConcealedWithinLoss::new(0.01);
+        let mut checker = ConcealedWithinLoss::new(0.01, Duration::ZERO);
         let mut heard = playing(0, 0);
         heard.counters.received_frames = 480_000;
         heard.counters.concealed_frames = 20_000;
         assert!(checker.observe(&played(&heard)).is_ok());
         heard.counters.concealed_frames = 21_000;
+        assert!(checker.observe(&played(&heard)).is_err());
+        // On a path that holds everything for up to 0.1 s now and then, that delay has to be found first; no more.
+        let mut checker = ConcealedWithinLoss::new(0.01, Duration::from_millis(100));
+        assert!(checker.observe(&played(&heard)).is_ok());
+        heard.counters.concealed_frames = 26_000;
         assert!(checker.observe(&played(&heard)).is_err());
     }
 }

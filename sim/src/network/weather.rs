@@ -141,6 +141,11 @@ impl Bursts {
 }
 
 impl Stalls {
+    /// The longest hold there can be, ms.
+    pub fn longest(&self) -> f64 {
+        if self.per_second > 0.0 { self.longest_ms } else { 0.0 }
+    }
+
     /// The share of time in which everything is held.
     pub fn held_share(&self) -> f64 {
         let Self { per_second, shortest_ms, longest_ms, exponent } = *self;

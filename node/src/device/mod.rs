@@ -417,7 +417,10 @@ where
 }
 
 #[cfg(not(feature = "devices"))]
-fn open_better<F>(_: &DeviceConfig, _: Arc<DeviceStats>, _: F) -> Option<Running> {
+fn open_better<F>(_: &DeviceConfig, _: Arc<DeviceStats>, _: F) -> Option<Running>
+where
+    F: FnOnce(&Opened) -> Box<dyn AudioCallback>,
+{
     None
 }
 

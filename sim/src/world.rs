@@ -633,6 +633,11 @@ impl World {
         let command = edit.command(&host.peer.name());
         let mut answer = None;
         self.with_node(id, |node, now| answer = Some(node.edit(now, &[command], edit.is_lasting())));
+        if let (Edit::Say(text), Some(Ok(_))) = (edit, &answer)
+            && let Some(by) = self.peer_key(id).map(|peer| peer.name())
+        {
+            self.tell(&Fact::Said { by: &by, text });
+        }
         if let Some(answer) = answer {
             self.log.record(self.now, "edited", id, 0, format!("{answer:?}").as_bytes());
         }

@@ -14,6 +14,7 @@ mod people;
 mod playout;
 mod project;
 mod queues;
+mod roles;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -70,6 +71,13 @@ pub enum Fact<'a> {
         playing: &'a Playing,
         /// True time from the sender's capture callback to this playback callback, of the first frame played.
         age: Option<Duration>,
+    },
+    /// Somebody has written a line of chat.
+    Said {
+        /// The member's peer id as text.
+        by: &'a str,
+        /// The line.
+        text: &'a str,
     },
     /// Somebody has set the tempo.
     TempoSet {
@@ -224,6 +232,7 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(people::TouchesConverge::default()),
         Box::new(notes::InstrumentsSound::default()),
         Box::new(forgery::ForgeriesKeptOut::default()),
+        Box::new(roles::OwnWords::default()),
         Box::new(queues::BoundedQueues::default()),
     ]
 }

@@ -9,9 +9,9 @@ use crate::{clock::WorldTime, network::HostId};
 /// which all notes of the other end are released, and a little more.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// How long a note must have sounded at the MIDI output to be heard from the instrument: two looks of the world, in which
-/// there are dozens of callbacks.
-const HEARD_AFTER: Duration = Duration::from_millis(200);
+/// How long notes must have been there to be heard from the instrument: the node holds them back for as long as their
+/// player's sound is on its way, half a second at most; and two looks of the world.
+const HEARD_AFTER: Duration = Duration::from_millis(700);
 /// What an instrument's first half second is louder than, full scale being 1.
 const AUDIBLE: f32 = 1e-3;
 

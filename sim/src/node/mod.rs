@@ -173,6 +173,8 @@ pub enum Sabotage {
     DropTouches,
     /// What the node says of itself is told to each member but once.
     DropStates,
+    /// What others write is written again as the node's own.
+    RepeatAsOwn,
     /// Nobody's notes get an instrument.
     NoInstrument,
     /// Nothing that the session changes is passed on to Link.
@@ -657,6 +659,24 @@ impl Node {
         let _ = self.project.command(unix_ms(now_ns), &[Command::Add { address: "/chat".to_owned(), value }]);
     }
 
+    /// Writes a line of somebody else as its own, if there is one that it has not yet.
+    fn repeat_as_own(&mut self, now_ns: i64) {
+        let me = self.project.me().name();
+        let chat = self.project.node_json("/chat").unwrap_or_default();
+        let lines = || chat.as_array().into_iter().flatten();
+        let is_mine = |line: &serde_json::Value| line.get("from").is_some_and(|from| *from == me);
+        let new = lines().filter(|line| !is_mine(line)).find_map(|line| {
+            let text = line.get("text")?;
+            (!lines().any(|other| is_mine(other) && other.get("text") == Some(text))).then_some(text)
+        });
+        if let Some(text) = new {
+            let value = serde_json::json!({ "text": text });
+            let add = Command::Add { address: "/chat".to_owned(), value };
+            // Refused or not: the checker will see.
+            let _ = self.project.command(unix_ms(now_ns), &[add]);
+        }
+    }
+
     fn send_datagrams(&mut self, datagrams: impl IntoIterator<Item = (PeerKey, Bytes)>) {
         let datagrams = datagrams.into_iter();
         self.effects.extend(datagrams.map(|(to, bytes)| Effect::Datagram { to, bytes: bytes.to_vec() }));
@@ -784,6 +804,9 @@ impl Node {
             crdt::Output::Quarantined { member, reason } => {
                 self.effects.push_back(Effect::Warning(format!("quarantined {}: {reason}", member.name())));
                 self.mesh.ban(local(now_ns), &member, &reason, QUARANTINE_BAN);
+            }
+            crdt::Output::Changed { .. } if self.sabotage == Some(Sabotage::RepeatAsOwn) => {
+                self.repeat_as_own(now_ns);
             }
             crdt::Output::Warning(text) => self.effects.push_back(Effect::Warning(text)),
             crdt::Output::Changed { .. } | crdt::Output::Conflict { .. } => {}

@@ -78,6 +78,7 @@ fn each_checker_catches_its_own_bug() {
         (jam(1), Sabotage::DropAudio, "concealed_within_loss"),
         (jam(1), Sabotage::HoldNotes, "notes_end"),
         (forger(1), Sabotage::BelieveForgeries, "forgeries_kept_out"),
+        (line(1), Sabotage::RepeatAsOwn, "own_words"),
         (named("hands-and-mutes", 1), Sabotage::DropStates, "states_converge"),
         (named("hands-and-mutes", 1), Sabotage::DropTouches, "touches_converge"),
         (named("notes-for-instruments", 1), Sabotage::NoInstrument, "instruments_sound"),

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use bandmesh::codec::Codec;
 use crdt::PeerKey;
 
 use crate::{
     clock::{HostClock, WorldTime},
     disk::Disk,
     hostile::Hostile,
+    link::LinkPeer,
     network::{ConnectionId, HostId},
     node::{Node, Sabotage},
-    plan::HostPlan,
+    plan::{HostPlan, LinkPart},
     random::Random,
     sound_card::{Card, SoundCard},
 };
@@ -22,10 +24,15 @@ pub(crate) struct Host {
     pub(crate) tempo_bpm: f64,
     pub(crate) clock: HostClock,
     pub(crate) card: Option<Card>,
+    pub(crate) codec: Codec,
+    pub(crate) instruments: bool,
     /// The card while its node runs.
     pub(crate) running_card: Option<SoundCard>,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) hostile: Option<Hostile>,
+    pub(crate) link: LinkPart,
+    /// The Link app on it, while it runs.
+    pub(crate) app: Option<LinkPeer>,
     pub(crate) signing_key: ed25519_dalek::SigningKey,
     pub(crate) peer: PeerKey,
     pub(crate) disk: Disk,
@@ -36,14 +43,12 @@ pub(crate) struct Host {
     pub(crate) wake_at: Option<WorldTime>,
     /// When the next callback of its card is due.
     pub(crate) callback_at: Option<WorldTime>,
-    /// Connections its node knows of.
+    /// The connections its node has elected.
     pub(crate) connections: BTreeMap<HostId, ConnectionId>,
-    /// Peers it takes no connection from, and until when.
-    pub(crate) banned: BTreeMap<HostId, WorldTime>,
     /// Since when it sleeps.
     pub(crate) asleep: Option<WorldTime>,
     /// Connections whose end it will notice when it wakes up.
-    pub(crate) missed: Vec<(HostId, ConnectionId)>,
+    pub(crate) missed: Vec<ConnectionId>,
 }
 
 impl Host {
@@ -55,9 +60,13 @@ impl Host {
             tempo_bpm: plan.tempo_bpm,
             clock: plan.clock,
             card: plan.card,
+            codec: plan.codec,
+            instruments: plan.instruments,
             running_card: None,
             sabotage: plan.sabotage,
             hostile: plan.hostile,
+            link: plan.link,
+            app: None,
             peer: PeerKey(signing_key.verifying_key().to_bytes()),
             signing_key,
             disk: Disk::default(),
@@ -66,7 +75,6 @@ impl Host {
             wake_at: None,
             callback_at: None,
             connections: BTreeMap::new(),
-            banned: BTreeMap::new(),
             asleep: None,
             missed: vec![],
         }
@@ -85,9 +93,5 @@ impl Host {
     /// Whether its node runs and is awake.
     pub(crate) fn runs(&self) -> bool {
         self.node.is_some() && self.asleep.is_none()
-    }
-
-    pub(crate) fn bans(&self, peer: HostId, now: WorldTime) -> bool {
-        self.banned.get(&peer).is_some_and(|until| now < *until)
     }
 }

@@ -20,6 +20,7 @@ pub mod disk;
 pub mod emulator;
 mod host;
 pub mod hostile;
+pub mod link;
 pub mod log;
 pub mod network;
 pub mod node;

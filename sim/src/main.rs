@@ -169,12 +169,16 @@ fn swarm_of(first: u64, seeds: u64, jobs: Option<usize>, json: bool) -> io::Resu
     let (mut done, mut failed) = (0u64, vec![]);
     let play = |index: u64| {
         let seed = first.wrapping_add(index);
-        run::play_and_shrink(scenario::of_seed(seed), seed)
+        let whole = stack::drawn::of_seed(seed).map(|it| stack::drawn::play(it, seed, json));
+        (run::play_and_shrink(scenario::of_seed(seed), seed), whole)
     };
-    swarm::in_order(seeds, jobs, play, |report| {
+    swarm::in_order(seeds, jobs, play, |(report, whole)| {
         done += 1;
-        if !report.is_ok() {
+        if !report.is_ok() || whole.as_ref().is_some_and(|whole| !whole.is_ok()) {
             failed.push(report.seed);
+        }
+        if let Some(whole) = whole {
+            whole.show()?;
         }
         if told.elapsed() >= PROGRESS {
             told = Instant::now();

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use bandmesh::codec::Codec;
+
 use crate::{
     clock::{HostClock, WorldTime},
     hostile::Hostile,
@@ -122,12 +124,30 @@ pub struct HostPlan {
     pub clock: HostClock,
     /// Its sound card, if it has one.
     pub card: Option<Card>,
+    /// The codec that the musician asks for.
+    pub codec: Codec,
+    /// Whether the musician has the notes of others played by an instrument, with the microphone off.
+    pub instruments: bool,
     /// The local network it is on.
     pub site: SiteId,
+    /// Its part in Ableton Link.
+    pub link: LinkPart,
     /// A fault built in by a test.
     pub sabotage: Option<Sabotage>,
     /// How it breaks the rules on purpose; such a host is not judged.
     pub hostile: Option<Hostile>,
+}
+
+/// What a host has to do with Ableton Link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LinkPart {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its node takes part in its network's Link session.
+    Bridge,
+    /// No node runs on it, but another program that takes part in Link: what starts, stops and sets the tempo is that.
+    App,
 }
 
 /// Something that happens at a moment.
@@ -171,12 +191,29 @@ pub enum Action {
     Edit(HostId, Edit),
     /// The musician sets the tempo.
     Tempo(HostId, f64),
+    /// The musician's page holds this address at this value, or holds it without one; a page says so again at least every
+    /// second while it lasts.
+    Touch(HostId, String, Option<f64>),
+    /// The musician's page lets this address go.
+    LetGo(HostId, String),
+    /// The musician sends no sound any more, or does again.
+    Mute(HostId, bool),
+    /// The musician starts or stops playback.
+    Play(HostId, bool),
 }
 
 impl Action {
     /// Whether it upsets time and membership, so that the beat needs a moment to settle.
     pub fn disturbs(&self) -> bool {
-        !matches!(self, Action::Edit(..) | Action::StallCard(..) | Action::ChangeCardRate(..))
+        !matches!(
+            self,
+            Action::Edit(..)
+                | Action::Touch(..)
+                | Action::LetGo(..)
+                | Action::Mute(..)
+                | Action::StallCard(..)
+                | Action::ChangeCardRate(..)
+        )
     }
 }
 

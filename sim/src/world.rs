@@ -5,23 +5,32 @@
 //! commit) becomes an event with a time drawn from the seed, so the same plan and seed give the same run.
 //! After each event the checkers may object; the first objection ends the run.
 
+mod link;
+mod mesh;
+mod truth;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    net::SocketAddrV4,
     time::Duration,
 };
 
 use crdt::{PeerKey, storage::Store};
 
+use transport::mesh::{CloseReason, ClosedBy};
+
+use self::mesh::{Dial, DialId};
 use crate::{
-    checker::{self, Checker, ClockMoment, EndState, Fact, Moment, NodeMoment},
+    checker::{self, Checker, Fact},
     clock::WorldTime,
     disk::Disk,
     host::Host,
+    link::Message,
     log::{Log, Reader},
     network::{Arrival, Channel, ConnectionId, Fate, Frame, HostId, IDLE_TIMEOUT, Meeting, Network, SiteId},
     node::{Effect, Node, Playing, Sabotage, Start},
-    plan::{Action, Edit, Plan},
+    plan::{Action, Edit, LinkPart, Plan},
     random::Random,
     report::{OK, Report},
     sound_card::SoundCard,
@@ -43,10 +52,46 @@ const GOODBYE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 enum Event {
     Act(usize),
-    Dial(HostId, HostId),
-    Connected {
+    /// A host asks who else is there.
+    Look {
+        host: HostId,
+        boot: u32,
+    },
+    /// A host says that it is there.
+    Announce {
+        host: HostId,
+        boot: u32,
+    },
+    /// A host learns where another one is.
+    Sighting {
+        host: HostId,
+        of: HostId,
+        address: SocketAddrV4,
+    },
+    /// A host learns that another one has left.
+    Gone {
+        host: HostId,
+        of: HostId,
+    },
+    /// A dial sends its first packet, or sends it again for the so-manieth time.
+    Knock(DialId, usize),
+    /// It has come to somebody.
+    Knocked(DialId, Meeting),
+    /// The answer has come.
+    Shaken {
+        dial: DialId,
         meeting: Meeting,
-        boots: (u32, u32),
+        server_boot: u32,
+    },
+    /// Nobody has answered a dial in time.
+    GiveUp(DialId),
+    /// The dialled end has a connection.
+    Accepted(ConnectionId),
+    /// An end sees the other one under another address.
+    Moved {
+        host: HostId,
+        connection: ConnectionId,
+        address: SocketAddrV4,
     },
     Frame(Frame),
     Datagram {
@@ -63,18 +108,32 @@ enum Event {
         host: HostId,
         boot: u32,
     },
+    /// A Link app's timer.
+    LinkWake {
+        host: HostId,
+        boot: u32,
+    },
+    /// Something that a Link app or a node's Link library has said comes to another.
+    Link {
+        from: HostId,
+        to: HostId,
+        message: Message,
+    },
     /// The sound card asks for a period of audio.
     Callback {
         host: HostId,
         boot: u32,
     },
-    /// A connection is closed by one end, which no longer needs to be told.
-    Close(ConnectionId),
-    /// An end hears that its connection is gone, or concludes it from silence.
-    Lost {
+    /// A process that has said Goodbye ends, and with it its connection.
+    HangUp {
         host: HostId,
-        peer: HostId,
         connection: ConnectionId,
+    },
+    /// An end hears that its connection is gone, or concludes it from silence.
+    Closed {
+        host: HostId,
+        connection: ConnectionId,
+        by: ClosedBy,
     },
     /// Nothing got through when this was queued: the connection ends if that is still so.
     Idle(ConnectionId),
@@ -120,6 +179,12 @@ pub struct World {
     hosts: Vec<Host>,
     by_peer: BTreeMap<PeerKey, HostId>,
     network: Network,
+    mesh_random: Random,
+    dials: BTreeMap<DialId, Dial>,
+    next_dial: DialId,
+    /// Connections of which the dialled end does not know yet, with the process that was dialled.
+    accepting: BTreeMap<ConnectionId, (Meeting, u32)>,
+    connections_made: u64,
     checkers: Vec<Box<dyn Checker>>,
     log: Log,
     disturbed_at: WorldTime,
@@ -165,6 +230,11 @@ impl World {
             hosts,
             by_peer,
             network,
+            mesh_random: random.fork(5),
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            accepting: BTreeMap::new(),
+            connections_made: 0,
             log: Log::new(reader),
             disturbed_at: WorldTime(0),
             doubts: BTreeMap::new(),
@@ -175,12 +245,6 @@ impl World {
         let moments: Vec<WorldTime> = world.timeline.iter().map(|(at, _)| *at).collect();
         for (index, at) in moments.into_iter().enumerate() {
             world.schedule(at, Event::Act(index));
-        }
-        for a in 0..world.hosts.len() {
-            for b in a + 1..world.hosts.len() {
-                let at = world.network.next_dial(WorldTime(0));
-                world.schedule(at, Event::Dial(a, b));
-            }
         }
         world.schedule(WorldTime(0), Event::Sample);
         world
@@ -216,6 +280,8 @@ impl World {
             ("datagrams_damaged", traffic.damaged as f64),
             ("datagrams_doubled", traffic.doubled as f64),
             ("frames_sent", traffic.frames as f64),
+            ("dials", self.next_dial as f64),
+            ("connections_made", self.connections_made as f64),
         ]);
         for checker in &self.checkers {
             checker.figures(&mut figures);
@@ -250,17 +316,32 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Act(index) => self.act(index),
-            Event::Dial(a, b) => self.dial(a, b),
-            Event::Connected { meeting, boots } => self.connect(meeting, boots),
+            Event::Look { host, boot } => self.look(host, boot),
+            Event::Announce { host, boot } => self.announce(host, boot),
+            Event::Sighting { host, of, address } => self.sight(host, of, address),
+            Event::Gone { host, of } => self.miss(host, of),
+            Event::Knock(dial, time) => self.knock(dial, time),
+            Event::Knocked(dial, meeting) => self.knocked(dial, meeting),
+            Event::Shaken { dial, meeting, server_boot } => self.shaken(dial, meeting, server_boot),
+            Event::GiveUp(dial) => self.give_up(dial),
+            Event::Accepted(connection) => self.accepted(connection),
+            Event::Moved { host, connection, address } => {
+                self.with_node(host, |node, now| node.handle_moved(now, connection, address));
+            }
             Event::Frame(frame) => self.deliver_frame(frame),
             Event::Datagram { connection, from, to, bytes } => {
                 self.deliver_datagram(connection, from, to, &bytes)
             }
             Event::Wake { host, boot } => self.wake(host, boot),
             Event::Committed { host, boot } => self.committed(host, boot),
+            Event::LinkWake { host, boot } => self.wake_app(host, boot),
+            Event::Link { from, to, message } => self.deliver_link(from, to, &message),
             Event::Callback { host, boot } => self.call_back(host, boot),
-            Event::Close(connection) => self.close(connection),
-            Event::Lost { host, peer, connection } => self.lose(host, peer, connection),
+            Event::HangUp { host, connection } => {
+                let goodbye = CloseReason::Goodbye;
+                self.hang_up(host, connection, goodbye.code().into(), goodbye.text());
+            }
+            Event::Closed { host, connection, by } => self.closed(host, connection, by),
             Event::Idle(connection) => self.time_out(connection),
             Event::Sample => {
                 self.sample();
@@ -296,12 +377,10 @@ impl World {
                 self.release();
             }
             Action::Heal => self.heal(),
-            Action::Move(host, site) => {
-                self.network.move_host(self.now, host, site);
-                self.await_silence();
-            }
+            Action::Move(host, site) => self.move_host(host, site),
             Action::RebootNat(site) => {
-                self.network.reboot_nat(self.now, site);
+                let moved = self.network.reboot_nat(self.now, site);
+                self.tell_moved(moved);
                 self.await_silence();
             }
             Action::Suspend(host) => self.suspend(host),
@@ -321,7 +400,18 @@ impl World {
             }
             Action::Edit(host, edit) => self.edit(host, &edit),
             Action::Tempo(host, tempo_bpm) => {
-                self.with_node(host, |node, now| node.change_tempo(now, tempo_bpm))
+                self.tell(&Fact::TempoSet { tempo_bpm });
+                self.with_node(host, |node, now| node.change_tempo(now, tempo_bpm));
+                self.with_app(host, |app, now| app.set_tempo(now, tempo_bpm));
+            }
+            Action::Touch(host, address, value) => {
+                self.with_node(host, |node, now| node.touch(now, &address, value));
+            }
+            Action::LetGo(host, address) => self.with_node(host, |node, now| node.let_go(now, &address)),
+            Action::Mute(host, muted) => self.with_node(host, |node, now| node.mute(now, muted)),
+            Action::Play(host, playing) => {
+                self.with_node(host, |node, now| node.play(now, playing));
+                self.with_app(host, |app, now| app.set_playing(now, playing));
             }
         }
     }
@@ -330,6 +420,9 @@ impl World {
         let now = self.now;
         // Whoever starts a program has opened the lid.
         self.resume(id);
+        if self.hosts.get(id).is_some_and(|host| host.link == LinkPart::App) {
+            return self.start_app(id);
+        }
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.node.is_none()) else { return };
         let seed = self.random.bytes();
         if host.boot > 0 && host.sabotage == Some(Sabotage::SpoilDisk) {
@@ -355,19 +448,25 @@ impl World {
             seed,
             tempo_bpm: host.tempo_bpm,
             card: host.card,
+            codec: host.codec,
+            instruments: host.instruments,
+            link: host.link == LinkPart::Bridge,
             sabotage: host.sabotage,
             hostile: host.hostile,
         };
         host.boot += 1;
         host.wake_at = None;
-        host.banned.clear();
         let card_random = self.random.fork(id as u64);
         host.running_card = host.card.map(|card| SoundCard::new(card, now, card_random));
         let notes = loaded.notes.join("; ");
-        host.node = Some(Node::start(start, store, loaded, host.local_at(now)));
+        match Node::start(start, store, loaded, host.local_at(now)) {
+            Ok(node) => host.node = Some(node),
+            Err(why) => return self.tell(&Fact::NotStarted { host: id, why: &why }),
+        }
         self.log.record(now, "started", id, 0, notes.as_bytes());
         self.after(id);
         self.await_callback(id);
+        self.appear(id);
     }
 
     fn stop(&mut self, id: HostId) {
@@ -375,9 +474,11 @@ impl World {
             return;
         }
         self.with_node(id, |node, now| node.leave(now));
+        self.with_app(id, |app, _| app.leave());
         for connection in self.end_process(id) {
-            self.schedule(self.now + GOODBYE, Event::Close(connection));
+            self.schedule(self.now + GOODBYE, Event::HangUp { host: id, connection });
         }
+        self.disappear(id);
         if let Some(host) = self.hosts.get_mut(id) {
             host.disk.crash(&mut self.random, false);
         }
@@ -388,9 +489,9 @@ impl World {
             self.hosts.get(id).and_then(|host| host.node.as_ref()).is_some_and(Node::is_committing);
         for connection in self.end_process(id) {
             let Some((a, b)) = self.network.disconnect(connection) else { continue };
-            let peer = if a == id { b } else { a };
+            let host = if a == id { b } else { a };
             let at = self.now + self.silence();
-            self.schedule(at, Event::Lost { host: peer, peer: id, connection });
+            self.schedule(at, Event::Closed { host, connection, by: ClosedBy::Silence });
         }
         let random = &mut self.random;
         if let Some(host) = self.hosts.get_mut(id) {
@@ -407,9 +508,11 @@ impl World {
         self.note_queues(id);
         let Some(host) = self.hosts.get_mut(id) else { return vec![] };
         host.node = None;
+        host.app = None;
         host.running_card = None;
         host.boot += 1;
-        std::mem::take(&mut host.connections).into_values().collect()
+        host.connections.clear();
+        self.network.connections_of(id)
     }
 
     fn split(&mut self, groups: &[Vec<HostId>]) {
@@ -467,14 +570,15 @@ impl World {
         self.doubt_clock(id);
         self.network.sleep(now, id, false);
         self.release();
-        for (peer, connection) in missed {
+        for connection in missed {
             // Its own idle timer has stood still like all the rest.
             let at = now + self.silence();
-            self.schedule(at, Event::Lost { host: id, peer, connection });
+            self.schedule(at, Event::Closed { host: id, connection, by: ClosedBy::Silence });
         }
         self.interrupted(id, now.since(since));
         self.schedule(now, Event::Committed { host: id, boot });
         self.after(id);
+        self.after_app(id);
         self.await_callback(id);
     }
 
@@ -498,13 +602,12 @@ impl World {
     /// Pairs that could exchange packets since the last look have come closer to the truth.
     fn ease_doubts(&mut self) {
         let (network, hosts) = (&self.network, &self.hosts);
-        let knows = |host: HostId, peer: HostId, connection: ConnectionId| {
-            let host = hosts.get(host).filter(|host| host.runs());
-            host.is_some_and(|host| host.connections.get(&peer) == Some(&connection))
+        let known = |host: HostId, peer: HostId| {
+            hosts.get(host).filter(|host| host.runs())?.connections.get(&peer).copied()
         };
         self.doubts.retain(|(a, b), left| {
-            let connection = network.connection(*a, *b).filter(|it| network.silent_since(*it).is_none());
-            if connection.is_some_and(|it| knows(*a, *b, it) && knows(*b, *a, it)) {
+            let connection = known(*a, *b).filter(|it| known(*b, *a) == Some(*it));
+            if connection.is_some_and(|it| network.silent_since(it).is_none()) {
                 *left = left.saturating_sub(SAMPLE);
             }
             !left.is_zero()
@@ -535,94 +638,6 @@ impl World {
         }
     }
 
-    // --- connections -------------------------------------------------------------------------------------
-
-    fn dial(&mut self, a: HostId, b: HostId) {
-        let next = self.network.next_dial(self.now);
-        self.schedule(next, Event::Dial(a, b));
-        let (Some(one), Some(other)) = (self.hosts.get(a), self.hosts.get(b)) else { return };
-        let known = one.connections.contains_key(&b) && other.connections.contains_key(&a);
-        let banned = one.bans(b, self.now) || other.bans(a, self.now);
-        if !one.runs() || !other.runs() || known || banned {
-            return;
-        }
-        let boots = (one.boot, other.boot);
-        let Some(meeting) = self.network.meet(self.now, a, b) else { return };
-        let boots = if meeting.client == a { boots } else { (boots.1, boots.0) };
-        let at = self.now + self.network.handshake(a, b);
-        self.schedule(at, Event::Connected { meeting, boots });
-    }
-
-    fn connect(&mut self, meeting: Meeting, boots: (u32, u32)) {
-        let (a, b) = (meeting.client, meeting.server);
-        let boot = |host: HostId| self.hosts.get(host).map(|host| host.boot);
-        let known = |host: HostId, peer: HostId| {
-            self.hosts.get(host).is_some_and(|host| host.connections.contains_key(&peer))
-        };
-        let stale = boot(a) != Some(boots.0) || boot(b) != Some(boots.1) || (known(a, b) && known(b, a));
-        if stale || !self.network.is_open(a, b) {
-            return;
-        }
-        let connection = self.network.connect(meeting);
-        self.log.record(self.now, "connected", a, b, &[]);
-        for (host, peer) in [(a, b), (b, a)] {
-            // The newer connection replaces an older one that this end has not yet given up.
-            self.forget(host, peer);
-            let Some(peer_key) = self.peer_key(peer) else { continue };
-            if let Some(host) = self.hosts.get_mut(host) {
-                host.connections.insert(peer, connection);
-            }
-            self.with_node(host, |node, now| node.handle_connected(now, peer_key));
-        }
-    }
-
-    fn close(&mut self, connection: ConnectionId) {
-        let Some((a, b)) = self.network.disconnect(connection) else { return };
-        let delay = self.network.handshake(a, b) / 3;
-        for (host, peer) in [(a, b), (b, a)] {
-            self.schedule(self.now + delay, Event::Lost { host, peer, connection });
-        }
-    }
-
-    fn time_out(&mut self, connection: ConnectionId) {
-        let since = self.network.silent_since(connection);
-        if since.is_some_and(|since| self.now.since(since) >= IDLE_TIMEOUT) {
-            self.break_off(connection);
-        }
-    }
-
-    /// Both ends conclude from silence that the connection is dead, each in its own time.
-    fn break_off(&mut self, connection: ConnectionId) {
-        let Some((a, b)) = self.network.disconnect(connection) else { return };
-        for (host, peer) in [(a, b), (b, a)] {
-            let at = self.now + Duration::from_secs_f64(self.random.between(0.0, KEEP_ALIVE_S));
-            self.schedule(at, Event::Lost { host, peer, connection });
-        }
-    }
-
-    fn lose(&mut self, host: HostId, peer: HostId, connection: ConnectionId) {
-        let Some(it) = self.hosts.get_mut(host) else { return };
-        if it.asleep.is_some() {
-            it.missed.push((peer, connection));
-            return;
-        }
-        if it.connections.get(&peer) == Some(&connection) {
-            self.log.record(self.now, "lost", host, peer, &[]);
-            self.forget(host, peer);
-        }
-    }
-
-    fn forget(&mut self, host: HostId, peer: HostId) {
-        let Some(peer_key) = self.peer_key(peer) else { return };
-        if self.hosts.get_mut(host).is_some_and(|host| host.connections.remove(&peer).is_some()) {
-            self.with_node(host, |node, now| node.handle_disconnected(now, peer_key));
-        }
-    }
-
-    fn silence(&mut self) -> Duration {
-        IDLE_TIMEOUT + Duration::from_secs_f64(self.random.between(0.0, KEEP_ALIVE_S))
-    }
-
     // --- packets, timers, disks --------------------------------------------------------------------------
 
     fn deliver_frame(&mut self, frame: Frame) {
@@ -632,12 +647,13 @@ impl World {
             Arrival::Overflow => self.break_off(connection),
             Arrival::Delivered(Frame { from, to, channel, bytes, .. }) => {
                 let kind = match channel {
+                    Channel::Greeting => "greeting",
                     Channel::Control => "control",
                     Channel::Project => "project",
                 };
                 self.log.record(self.now, kind, from, to, &bytes);
-                let Some(peer) = self.peer_key(from) else { return };
-                self.with_node(to, |node, now| node.handle_frame(now, peer, channel, &bytes));
+                self.accepted(connection);
+                self.with_node(to, |node, now| node.handle_frame(now, connection, channel, &bytes));
             }
         }
     }
@@ -746,14 +762,14 @@ impl World {
         match effect {
             Effect::Frame { to, channel, bytes } => {
                 let Some((to, connection)) = self.way_to(from, &to) else { return };
-                let frame = Frame { connection, from, to, channel, bytes };
-                if let Some(at) = self.network.send_frame(self.now, &frame) {
-                    self.schedule(at, Event::Frame(frame));
-                }
+                self.send_frame(Frame { connection, from, to, channel, bytes });
             }
             Effect::Datagram { to, bytes } => {
                 let Some((to, connection)) = self.way_to(from, &to) else { return };
-                match self.network.send_datagram(self.now, from, to, bytes.len()) {
+                if self.network.ends(connection).is_none() {
+                    self.send_away(from, to, connection);
+                }
+                match self.network.send_datagram(self.now, connection, from, to, bytes.len()) {
                     Fate::Lost(_) | Fate::ArrivesDamaged(..) => {
                         let content = bytes.as_slice();
                         self.tell(&Fact::Lost { from, to, content });
@@ -766,15 +782,31 @@ impl World {
                     }
                 }
             }
-            Effect::Disconnect { peer, ban } => {
-                let until = self.now + ban;
+            Effect::Dial { attempt, peer, addresses, replaces } => {
+                let wanted = peer.and_then(|peer| self.by_peer.get(&peer).copied());
+                self.dial(from, Dial { client: from, boot: 0, attempt, wanted, addresses, replaces });
+            }
+            Effect::Greet { connection, bytes } => {
+                let Some((a, b)) = self.network.ends(connection) else { return };
+                let to = if a == from { b } else { a };
+                self.send_frame(Frame { connection, from, to, channel: Channel::Greeting, bytes });
+            }
+            Effect::Close { connection, code, text } => self.hang_up(from, connection, code, &text),
+            Effect::Adopt { peer, connection } => {
                 let Some(&to) = self.by_peer.get(&peer) else { return };
-                let Some(host) = self.hosts.get_mut(from) else { return };
-                host.banned.insert(to, until);
-                if let Some(connection) = host.connections.get(&to).copied() {
-                    self.close(connection);
+                self.log.record(self.now, "connected", from, to, &[]);
+                if let Some(host) = self.hosts.get_mut(from) {
+                    host.connections.insert(to, connection);
                 }
             }
+            Effect::Release { peer } => {
+                let Some(&to) = self.by_peer.get(&peer) else { return };
+                self.log.record(self.now, "lost", from, to, &[]);
+                if let Some(host) = self.hosts.get_mut(from) {
+                    host.connections.remove(&to);
+                }
+            }
+            Effect::Link { to, message } => self.send_link(from, to, message),
             Effect::Commit => {
                 let at = self.now + Disk::commit_time(&mut self.random);
                 let Some(boot) = self.hosts.get(from).map(|host| host.boot) else { return };
@@ -789,6 +821,13 @@ impl World {
         }
     }
 
+    fn send_frame(&mut self, frame: Frame) {
+        match self.network.send_frame(self.now, &frame) {
+            Some(at) => self.schedule(at, Event::Frame(frame)),
+            None => self.send_away(frame.from, frame.to, frame.connection),
+        }
+    }
+
     fn way_to(&self, from: HostId, peer: &PeerKey) -> Option<(HostId, ConnectionId)> {
         let to = *self.by_peer.get(peer)?;
         Some((to, *self.hosts.get(from)?.connections.get(&to)?))
@@ -796,111 +835,5 @@ impl World {
 
     fn peer_key(&self, host: HostId) -> Option<PeerKey> {
         self.hosts.get(host).map(|host| host.peer)
-    }
-
-    // --- the truth ---------------------------------------------------------------------------------------
-
-    fn tell(&mut self, fact: &Fact<'_>) {
-        for checker in &mut self.checkers {
-            if let (Err(why), None) = (checker.observe(fact), &self.objection) {
-                self.objection = Some((checker.name(), why));
-            }
-        }
-    }
-
-    /// Whether what the host says is to be believed, and what happens to it is anybody's concern.
-    fn is_honest(&self, id: HostId) -> bool {
-        self.hosts.get(id).is_some_and(|host| host.hostile.is_none())
-    }
-
-    fn sample(&mut self) {
-        self.ease_doubts();
-        let nodes = (0..self.hosts.len()).map(|host| self.node_moment(host)).collect();
-        let moment = Moment { at: self.now, calm_for: self.now.since(self.disturbed_at), nodes };
-        self.tell(&Fact::Moment(&moment));
-    }
-
-    fn node_moment(&self, id: HostId) -> Option<NodeMoment> {
-        let host = self.hosts.get(id).filter(|host| host.runs() && host.hostile.is_none())?;
-        let node = host.node.as_ref()?;
-        let local = host.clock.local_at(self.now);
-        let register = node.session().beat();
-        let clocks = host.connections.keys().filter_map(|of| {
-            let other = self.hosts.get(*of)?;
-            // A stopped process has no clock to be right about, and a clock that has jumped is to be found out first.
-            let doubtful = self.doubts.contains_key(&(id.min(*of), id.max(*of)));
-            if !other.runs() || other.hostile.is_some() || doubtful {
-                return None;
-            }
-            let stated = node.clock(local, &other.peer)?;
-            Some(ClockMoment { of: *of, stated, true_offset_ns: other.clock.local_at(self.now) - local })
-        });
-        let members = self.members(node);
-        let key = |id: &HostId| self.peer_key(*id);
-        let reference = members.iter().copied().chain([id]).min_by_key(key).unwrap_or(id);
-        Some(NodeMoment {
-            members,
-            reference,
-            beat: register.beat_at(node.session().timebase().session_at(local)),
-            tempo_bpm: register.tempo_bpm,
-            clocks: clocks.collect(),
-            sounding: node
-                .sounding()
-                .filter_map(|(peer, note)| Some((*self.by_peer.get(peer)?, note)))
-                .filter(|(from, _)| self.is_honest(*from))
-                .collect(),
-            held: node.held().collect(),
-        })
-    }
-
-    fn members(&self, node: &Node) -> Vec<HostId> {
-        let members = node.session().members().filter_map(|(peer, _)| self.by_peer.get(peer).copied());
-        members.filter(|host| self.is_honest(*host)).collect()
-    }
-
-    fn note_queues(&mut self, id: HostId) {
-        let honest = self.hosts.get(id).filter(|host| host.hostile.is_none());
-        let Some(node) = honest.and_then(|host| host.node.as_ref()) else { return };
-        for (name, most, bound) in node.queues() {
-            self.tell(&Fact::Queue { name, most, bound });
-        }
-    }
-
-    fn judge_end(&mut self) {
-        for id in 0..self.hosts.len() {
-            self.note_queues(id);
-        }
-        let (most, bound) = self.network.most_held();
-        self.tell(&Fact::Queue { name: "frames held back by a cut", most, bound });
-        let mut checkers = std::mem::take(&mut self.checkers);
-        let running = || {
-            let awake =
-                self.hosts.iter().enumerate().filter(|(_, host)| host.runs() && host.hostile.is_none());
-            awake.filter_map(|(id, host)| Some((id, host, host.node.as_ref()?)))
-        };
-        let nodes: Vec<EndState<'_>> = running()
-            .map(|(id, host, node)| EndState {
-                host: id,
-                session: &host.session,
-                node,
-                reachable: running()
-                    .filter(|(other, it, _)| {
-                        *other != id && it.session == host.session && self.network.can_meet(id, *other)
-                    })
-                    .map(|(other, ..)| other)
-                    .collect(),
-                members: self.members(node),
-            })
-            .collect();
-        let objection = checkers
-            .iter_mut()
-            .find_map(|checker| checker.observe(&Fact::End(&nodes)).err().map(|why| (checker.name(), why)));
-        let heads: Vec<(HostId, String)> =
-            nodes.iter().map(|node| (node.host, node.node.project().heads_hash())).collect();
-        for (host, hash) in heads {
-            self.log.record(self.now, "heads", host, 0, hash.as_bytes());
-        }
-        self.checkers = checkers;
-        self.objection = self.objection.take().or(objection);
     }
 }

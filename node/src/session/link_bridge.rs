@@ -8,7 +8,8 @@
 //! Several members on one LAN see the same Link session. The one that *leads* there (smallest peer id)
 //! carries changes at once; the others wait [`FOLLOWER_GRACE_NS`] for its register update to arrive and
 //! act only if it does not. Joining never changes a session's tempo (Link's TEST-PLAN, TEMPO-2): a node
-//! alone in its session takes what Link already plays, a node that has members gives Link the session's.
+//! alone in its session takes what Link already plays, a node that has members gives Link the session's, also
+//! when it meets the Link apps on its LAN only after it has met the members.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,10 @@ const SAME_TEMPO_BPM: f64 = 0.01;
 const PHASE_TOLERANCE_S: f64 = 0.002;
 /// Ticks for which a phase error must last, so that one late reading moves nothing.
 const PHASE_TICKS: u32 = 3;
+
+/// For so long after other apps have appeared in Link, what it plays is what they brought along and no change that
+/// somebody made, ns: Link takes over the older session's tempo at once, but tells of apps and tempo apart.
+const MEETING_NS: i64 = 1_000_000_000;
 
 /// What Link says now.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +74,8 @@ pub struct Standing {
 pub struct LinkBridge {
     seen: Option<Seen>,
     foreign_since_ns: Option<i64>,
+    /// When the number of other apps last grew.
+    met_ns: Option<i64>,
     phase_errors: u32,
 }
 
@@ -103,6 +110,9 @@ impl LinkBridge {
             self.remember(register, link);
             return actions;
         };
+        if link.peers > seen.peers {
+            self.met_ns = Some(now_ns);
+        }
         if seen.version != version {
             self.remember(register, link);
             // A moved beat alone is not given as tempo: while two Link sessions unite, Link's tempo is about to become
@@ -114,6 +124,13 @@ impl LinkBridge {
         }
         let newly_met = seen.peers == 0 && link.peers > 0 && !standing.in_company;
         let foreign = !same_tempo(link.tempo_bpm, register.tempo_bpm) || link.playing != register.playing;
+        let meets = self.met_ns.is_some_and(|met| now_ns.saturating_sub(met) < MEETING_NS);
+        if foreign && standing.in_company && meets {
+            // Our Link has joined an older session than its own: nobody has changed ours.
+            give(register, link, &mut actions);
+            self.remember(register, link);
+            return actions;
+        }
         if foreign {
             let since = *self.foreign_since_ns.get_or_insert(now_ns);
             if standing.leads || now_ns.saturating_sub(since) >= FOLLOWER_GRACE_NS {
@@ -247,6 +264,34 @@ mod tests {
         let mut bridge = LinkBridge::default();
         let register = BeatRegister::new(0, 120.0, 1);
         assert_eq!(bridge.tick(0, &register, &link(97.0, 0.0), LEADER), [Action::SetLinkTempo(120.0)]);
+    }
+
+    #[test]
+    fn a_member_that_meets_an_older_link_session_keeps_its_own_tempo() {
+        let register = BeatRegister::new(0, 120.0, 1);
+        let alone = LinkReading { peers: 0, ..link(120.0, 0.0) };
+        let playing = LinkReading { playing: true, ..link(97.0, 0.5) };
+        let given = [Action::SetLinkTempo(120.0), Action::SetLinkPlaying(false)];
+        for standing in [LEADER, FOLLOWER] {
+            let mut bridge = LinkBridge::default();
+            assert_eq!(bridge.tick(0, &register, &alone, standing), []);
+            assert_eq!(bridge.tick(SECOND / 2, &register, &playing, standing), given);
+            // In two steps: the app first, its tempo a moment later.
+            let mut bridge = LinkBridge::default();
+            bridge.tick(0, &register, &alone, standing);
+            assert_eq!(bridge.tick(SECOND / 4, &register, &link(120.0, 0.5), standing), []);
+            assert_eq!(bridge.tick(SECOND / 2, &register, &playing, standing), given);
+        }
+    }
+
+    #[test]
+    fn an_app_that_has_been_there_for_a_while_may_change_the_tempo() {
+        let register = BeatRegister::new(0, 120.0, 1);
+        let mut bridge = LinkBridge::default();
+        bridge.tick(0, &register, &LinkReading { peers: 0, ..link(120.0, 0.0) }, LEADER);
+        bridge.tick(SECOND / 2, &register, &link(120.0, 1.0), LEADER);
+        let changed = link(97.0, 3.5);
+        assert_eq!(bridge.tick(2 * SECOND, &register, &changed, LEADER), [Action::TakeTempo(97.0)]);
     }
 
     #[test]

@@ -110,9 +110,16 @@ mod tests {
                 reference: 0,
                 beat,
                 tempo_bpm: 60.0,
+                playing: false,
+                timebase: [0; 16],
                 clocks,
                 sounding: vec![],
                 held: vec![],
+                instruments_peak: None,
+                holds: BTreeMap::new(),
+                sees_held: BTreeMap::new(),
+                says: crate::checker::People::default(),
+                hears: BTreeMap::new(),
             })
         };
         Moment {

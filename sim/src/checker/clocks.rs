@@ -119,9 +119,16 @@ mod tests {
             reference: 0,
             beat: 0.0,
             tempo_bpm: 120.0,
+            playing: false,
+            timebase: [0; 16],
             clocks,
             sounding: vec![],
             held: vec![],
+            instruments_peak: None,
+            holds: BTreeMap::new(),
+            sees_held: BTreeMap::new(),
+            says: crate::checker::People::default(),
+            hears: BTreeMap::new(),
         };
         Moment { nodes: vec![Some(node)], ..Moment::default() }
     }

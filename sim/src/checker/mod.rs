@@ -7,8 +7,10 @@
 mod beat;
 mod clocks;
 mod forgery;
+mod link;
 mod membership;
 mod notes;
+mod people;
 mod playout;
 mod project;
 mod queues;
@@ -69,6 +71,11 @@ pub enum Fact<'a> {
         /// True time from the sender's capture callback to this playback callback, of the first frame played.
         age: Option<Duration>,
     },
+    /// Somebody has set the tempo.
+    TempoSet {
+        /// Beats per minute.
+        tempo_bpm: f64,
+    },
     /// A hostile host has sent a change that its author did not make.
     Forged,
     /// How things stand; ten times a second.
@@ -95,6 +102,23 @@ pub struct Moment {
     pub calm_for: Duration,
     /// Per host; `None` while its node does not run.
     pub nodes: Vec<Option<NodeMoment>>,
+    /// The Link apps that run.
+    pub apps: Vec<AppMoment>,
+}
+
+/// A Link app at one moment.
+#[derive(Clone, Debug)]
+pub struct AppMoment {
+    /// On which host.
+    pub host: HostId,
+    /// The beat it plays now.
+    pub beat: f64,
+    /// The tempo it plays, beats per minute.
+    pub tempo_bpm: f64,
+    /// Whether it plays.
+    pub playing: bool,
+    /// Hosts on its local network whose nodes take part in Link and can be reached.
+    pub beside: Vec<HostId>,
 }
 
 /// One node at one moment.
@@ -108,12 +132,38 @@ pub struct NodeMoment {
     pub beat: f64,
     /// The tempo it plays, beats per minute.
     pub tempo_bpm: f64,
+    /// Whether it plays.
+    pub playing: bool,
+    /// Whose timeline it keeps.
+    pub timebase: [u8; 16],
     /// What it states of other hosts' clocks, with the truth.
     pub clocks: Vec<ClockMoment>,
     /// Notes that sound at its MIDI output, with the host that plays them.
     pub sounding: Vec<(HostId, u8)>,
     /// Notes whose keys are down on its keyboard.
     pub held: Vec<u8>,
+    /// What its own pages hold: addresses with their values.
+    pub holds: Held,
+    /// What it believes the pages of its members hold.
+    pub sees_held: BTreeMap<HostId, Held>,
+    /// What it says of itself.
+    pub says: People,
+    /// What it believes that its members say of themselves; members that have said nothing are missing.
+    pub hears: BTreeMap<HostId, People>,
+    /// The loudest sample that its instruments have played since the moment before; `None`: it has none.
+    pub instruments_peak: Option<f32>,
+}
+
+/// Addresses that pages hold, with their values.
+pub type Held = BTreeMap<String, Option<String>>;
+
+/// What a node says of itself that people look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct People {
+    /// It sends no sound on purpose.
+    pub muted: bool,
+    /// By peer: the kind of path, and whether its sound arrives.
+    pub links: BTreeMap<Vec<u8>, (u8, Option<bool>)>,
 }
 
 /// A clock estimate beside the truth.
@@ -165,9 +215,14 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(project::StartsAgain),
         Box::new(clocks::ClockBound::new(bounds.clock_misses, bounds.clock_slack)),
         Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
+        Box::new(link::LinkPhase::new(bounds.settling)),
+        Box::new(link::TempoKept::default()),
         Box::new(playout::PlayedOnce::default()),
         Box::new(playout::ConcealedWithinLoss::new(bounds.concealed)),
         Box::new(notes::NotesEnd::default()),
+        Box::new(people::StatesConverge::default()),
+        Box::new(people::TouchesConverge::default()),
+        Box::new(notes::InstrumentsSound::default()),
         Box::new(forgery::ForgeriesKeptOut::default()),
         Box::new(queues::BoundedQueues::default()),
     ]

@@ -22,6 +22,8 @@ const STOPPED: Duration = Duration::from_millis(350);
 const RATE_HZ: f64 = 48_000.0;
 /// Octets of one frame of the streams in these worlds: mono, 16 bit.
 const FRAME_OCTETS: usize = 2;
+/// Frames in a packet of Opus here: 2.5 ms, for cards with periods of 128 frames.
+const OPUS_FRAMES: usize = 120;
 
 /// One stream at one listener.
 type Stream = (HostId, HostId);
@@ -124,9 +126,12 @@ impl Checker for ConcealedWithinLoss {
             Fact::Lost { from, to, content } => {
                 let is_audio = |(header, _): &(Header, &[u8])| header.payload_type != payload_type::MIDI;
                 if classify(content) == Some(Kind::Rtp)
-                    && Header::parse(content).is_ok_and(|it| is_audio(&it))
+                    && let Some((header, _)) = Header::parse(content).ok().filter(is_audio)
                 {
-                    let frames = content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS;
+                    let frames = match header.payload_type {
+                        payload_type::OPUS => OPUS_FRAMES,
+                        _ => content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS,
+                    };
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }
                 Ok(())

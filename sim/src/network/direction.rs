@@ -6,7 +6,7 @@
 //! random stream of its own, and each packet takes the same number of draws: neither a lost packet nor an effect
 //! that is turned on shifts the luck of the others.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     trace::{Replay, Trace},
@@ -16,6 +16,9 @@ use crate::{clock::WorldTime, random::Random};
 
 /// How long after the first a second copy comes at least: the time of one more transmission on a radio, ms.
 const COPY_AFTER_MS: f64 = 0.1;
+
+/// Packets in flight that are compared with later ones, to count those that are overtaken.
+const MAX_IN_FLIGHT: usize = 4_096;
 
 /// What becomes of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +111,8 @@ pub struct Direction {
     stalls: Holds,
     spikes: Holds,
     bursts: BurstState,
+    /// When packets arrive that a later one may still overtake.
+    in_flight: VecDeque<WorldTime>,
     counters: Counters,
 }
 
@@ -122,13 +127,14 @@ impl Direction {
             bottleneck: Bottleneck { rate: weather.rate, free_at: now },
             stalls: Holds::new(weather.stalls, random.fork(2), now),
             spikes: Holds::new(weather.spikes, random.fork(3), now),
-            bursts: BurstState { random: random.fork(4), bad: false, until: now },
+            bursts: BurstState::new(&weather.bursts, random.fork(4), random.fork(7), now),
             tails: random.fork(5),
             damages: random.fork(6),
             retries: random.fork(7),
             weather,
             replay: None,
             packets,
+            in_flight: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -208,7 +214,9 @@ impl Direction {
         } else if !may_overtake {
             arrival = arrival.max(self.last_arrival);
         }
-        self.counters.overtaken += u64::from(arrival < self.last_arrival);
+        if self.weather.reorder > 0.0 || self.replay.is_some() {
+            self.count_overtaken(now, arrival);
+        }
         if reorder >= self.weather.reorder {
             self.last_arrival = self.last_arrival.max(arrival);
         }
@@ -219,6 +227,19 @@ impl Direction {
             return Fate::ArrivesTwice(arrival, arrival + milliseconds(access_ms + COPY_AFTER_MS));
         }
         Fate::Arrives(arrival)
+    }
+
+    /// A packet that is sent at `now` arrives before these; each of them is overtaken but once.
+    fn count_overtaken(&mut self, now: WorldTime, arrival: WorldTime) {
+        let before = self.in_flight.len();
+        self.in_flight.retain(|earlier| *earlier <= arrival);
+        self.counters.overtaken += (before - self.in_flight.len()) as u64;
+        // What has arrived by now cannot be overtaken any more.
+        self.in_flight.retain(|earlier| *earlier > now);
+        if self.in_flight.len() == MAX_IN_FLIGHT {
+            self.in_flight.pop_front();
+        }
+        self.in_flight.push_back(arrival);
     }
 
     /// A first-order Gauss-Markov process: what is left of the old value shrinks with the time between.
@@ -323,6 +344,13 @@ struct BurstState {
 }
 
 impl BurstState {
+    /// Quiet at first. How long a quiet stretch still lasts does not depend on how long it has lasted, so the first one is
+    /// drawn like any other, from a stream of its own.
+    fn new(bursts: &Bursts, random: Random, mut first: Random, now: WorldTime) -> Self {
+        let until = now + milliseconds(first.exponential(bursts.quiet_ms.max(0.0)));
+        Self { random, bad: false, until }
+    }
+
     fn is_bad(&mut self, now: WorldTime, bursts: &Bursts) -> bool {
         if bursts.quiet_ms <= 0.0 || bursts.burst_ms <= 0.0 {
             return false;

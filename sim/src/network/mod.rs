@@ -6,8 +6,10 @@
 //! ends it on both sides, each for itself. The network answers with arrivals in world time; the world queues
 //! them as events.
 //!
-//! Limits: whom to dial and when is decided here by a fixed rhythm ([`REDIAL`]), not yet by the mesh core. A large
-//! frame of a stream meets the path's luck once, and enters its queue a packet at a time as an ideal congestion
+//! Whom to dial and when is for the nodes' meshes to decide; the network answers whether a first packet gets there
+//! ([`Network::knock`]) and carries as many connections between two hosts as they make.
+//!
+//! Limits: a large frame of a stream meets the path's luck once, and enters its queue a packet at a time as an ideal congestion
 //! control would. NATs are asked when a connection is made and when an end or a box changes, not for every packet:
 //! living connections are taken to keep their mappings alive, which QUIC's keep-alives do.
 
@@ -35,8 +37,6 @@ pub type HostId = usize;
 
 /// Silence after which a connection ends, as the transport's idle timeout.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Mean time between two attempts to connect two hosts: what discovery and back-off come to on a LAN.
-pub const REDIAL: Duration = Duration::from_millis(700);
 /// What a lost packet adds to the round trip before it is sent again: QUIC's acknowledgement delay.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Frames that may wait for a cut to heal, per direction; further ones end the connection. The transport
@@ -51,9 +51,14 @@ const STREAM_PACKET: usize = 1_200;
 /// Longest row of losses a retransmission meets before the network lets it through.
 const MAX_RETRANSMISSIONS: u32 = 8;
 
-/// One of the two streams of a connection.
+/// What a first packet of a handshake and its answer are filled up to, octets (RFC 9000, section 14.1).
+const HANDSHAKE_PACKET: usize = 1_200;
+
+/// One of the two streams of a connection, or what stands at the beginning of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
+    /// The mesh's hello, with which each end of the control stream begins.
+    Greeting,
     /// Session control frames.
     Control,
     /// Project frames.
@@ -130,9 +135,7 @@ pub struct Network {
     /// Hosts that no packet reaches or leaves, with the time since.
     asleep: BTreeMap<HostId, WorldTime>,
     connections: BTreeMap<ConnectionId, Connection>,
-    by_pair: BTreeMap<(HostId, HostId), ConnectionId>,
     next: u64,
-    random: Random,
     /// Largest number of frames that waited for one connection, ever.
     most_held: usize,
 }
@@ -147,9 +150,7 @@ impl Network {
             cuts: BTreeMap::new(),
             asleep: BTreeMap::new(),
             connections: BTreeMap::new(),
-            by_pair: BTreeMap::new(),
             next: 0,
-            random: random.fork(0),
             most_held: 0,
         };
         for a in 0..hosts.len() {
@@ -256,16 +257,24 @@ impl Network {
         all.filter(|connection| self.silent_since(*connection) == Some(now)).collect()
     }
 
-    /// Finds a way between two hosts and says who dialled whom; `None`: there is none.
-    pub fn meet(&mut self, now: WorldTime, a: HostId, b: HostId) -> Option<Meeting> {
+    /// `client` sends the first packet of a handshake to an address, behind which it hopes to find `wanted`; the answer
+    /// says whom it would reach, if anybody. Where `wanted` is behind a box, whoever told the address has it send to the
+    /// client as well, which opens the box (a hole punch).
+    pub fn knock(
+        &mut self,
+        now: WorldTime,
+        client: HostId,
+        to: SocketAddrV4,
+        wanted: Option<HostId>,
+    ) -> Option<Meeting> {
         self.refresh(now);
-        if self.is_open(a, b) { self.map.meet(now, a, b) } else { None }
+        let met = self.map.knock(now, client, to, wanted);
+        met.filter(|meeting| self.is_open(meeting.client, meeting.server))
     }
 
-    /// `client` dials an address; `None`: nobody answers there.
-    pub fn dial(&mut self, now: WorldTime, client: HostId, to: SocketAddrV4) -> Option<Meeting> {
-        self.refresh(now);
-        self.map.dial(now, client, to).filter(|meeting| self.is_open(meeting.client, meeting.server))
+    /// Sends one packet of a handshake; the answer says when it arrives, if it does.
+    pub fn send_handshake(&mut self, now: WorldTime, from: HostId, to: HostId) -> Option<WorldTime> {
+        self.send_unprotected(now, from, to, HANDSHAKE_PACKET).arrival()
     }
 
     /// The address a host itself sees.
@@ -283,17 +292,18 @@ impl Network {
         self.map.site(host)
     }
 
-    /// The host gets another address, on the same local network or another.
-    pub fn move_host(&mut self, now: WorldTime, host: HostId, site: SiteId) {
+    /// The host gets another address, on the same local network or another. Returns the connections whose client is
+    /// seen under another address from now on.
+    pub fn move_host(&mut self, now: WorldTime, host: HostId, site: SiteId) -> Vec<(ConnectionId, Meeting)> {
         self.refresh(now);
         self.map.place(host, site);
-        self.follow(now);
+        self.follow(now)
     }
 
-    /// The NAT of a local network forgets all.
-    pub fn reboot_nat(&mut self, now: WorldTime, site: SiteId) {
+    /// The NAT of a local network forgets all. Returns what [`Self::move_host`] does.
+    pub fn reboot_nat(&mut self, now: WorldTime, site: SiteId) -> Vec<(ConnectionId, Meeting)> {
         self.map.reboot_nat(site);
-        self.follow(now);
+        self.follow(now)
     }
 
     /// What living connections send keeps their mappings alive.
@@ -304,35 +314,39 @@ impl Network {
     }
 
     /// Something has changed on the way: each connection goes on by another, or is dead from now on.
-    fn follow(&mut self, now: WorldTime) {
-        for connection in self.connections.values_mut() {
+    fn follow(&mut self, now: WorldTime) -> Vec<(ConnectionId, Meeting)> {
+        let mut moved = vec![];
+        for (id, connection) in &mut self.connections {
             match self.map.follow(now, connection.meeting) {
-                Some(meeting) => connection.meeting = meeting,
+                Some(meeting) => {
+                    if meeting.client_address != connection.meeting.client_address {
+                        moved.push((*id, meeting));
+                    }
+                    connection.meeting = meeting;
+                }
                 None => {
                     connection.dead_since.get_or_insert(now);
                 }
             }
         }
+        moved
     }
 
-    /// Opens a connection. An older one of the pair is replaced.
+    /// Opens a connection, beside others that the two hosts may have.
     pub fn connect(&mut self, meeting: Meeting) -> ConnectionId {
         let ends = pair(meeting.client, meeting.server);
-        if let Some(old) = self.by_pair.remove(&ends) {
-            self.connections.remove(&old);
-        }
         let id = ConnectionId(self.next);
         self.next += 1;
         let connection =
             Connection { ends, meeting, dead_since: None, latest: BTreeMap::new(), held: vec![] };
         self.connections.insert(id, connection);
-        self.by_pair.insert(ends, id);
         id
     }
 
-    /// The connection between `a` and `b`.
-    pub fn connection(&self, a: HostId, b: HostId) -> Option<ConnectionId> {
-        self.by_pair.get(&pair(a, b)).copied()
+    /// All connections of a host.
+    pub fn connections_of(&self, host: HostId) -> Vec<ConnectionId> {
+        let its = self.connections.iter().filter(|(_, it)| it.ends.0 == host || it.ends.1 == host);
+        its.map(|(id, _)| *id).collect()
     }
 
     /// The two ends of a connection, if it still exists.
@@ -342,9 +356,7 @@ impl Network {
 
     /// Ends a connection; frames under way are lost. Returns its ends if it existed.
     pub fn disconnect(&mut self, connection: ConnectionId) -> Option<(HostId, HostId)> {
-        let ends = self.connections.remove(&connection)?.ends;
-        self.by_pair.remove(&ends);
-        Some(ends)
+        Some(self.connections.remove(&connection)?.ends)
     }
 
     /// Sends a frame; the answer says when it reaches the far end. `None`: no connection.
@@ -370,11 +382,21 @@ impl Network {
         Arrival::Delivered(frame)
     }
 
-    /// Sends a datagram of `octets`; the answer says when it arrives, none to two times. A damaged one is lost: QUIC
-    /// discards what its AEAD does not vouch for.
-    pub fn send_datagram(&mut self, now: WorldTime, from: HostId, to: HostId, octets: usize) -> Fate {
+    /// Sends a datagram of `octets` over a connection; the answer says when it arrives, none to two times. A damaged one
+    /// is lost: QUIC discards what its AEAD does not vouch for.
+    pub fn send_datagram(
+        &mut self,
+        now: WorldTime,
+        connection: ConnectionId,
+        from: HostId,
+        to: HostId,
+        octets: usize,
+    ) -> Fate {
         self.traffic.sent += 1;
+        let connection = self.connections.get(&connection);
+        let dead = connection.is_some_and(|connection| connection.dead_since.is_some());
         let fate = match self.transmit(now, from, to, octets + WIRE_OVERHEAD) {
+            _ if dead => Fate::Lost(Loss::Cut),
             Fate::ArrivesDamaged(..) => Fate::Lost(Loss::Damage),
             fate => fate,
         };
@@ -404,9 +426,7 @@ impl Network {
     fn transmit(&mut self, now: WorldTime, from: HostId, to: HostId, octets: usize) -> Fate {
         let Some(direction) = self.directions.get_mut(&(from, to)) else { return Fate::Lost(Loss::Cut) };
         let fate = direction.send(now, octets);
-        let connection = self.by_pair.get(&pair(from, to)).and_then(|id| self.connections.get(id));
-        let dead = connection.is_some_and(|connection| connection.dead_since.is_some());
-        if dead || self.blocked_since(from, to).is_some() { Fate::Lost(Loss::Cut) } else { fate }
+        if self.blocked_since(from, to).is_some() { Fate::Lost(Loss::Cut) } else { fate }
     }
 
     /// Packets so far.
@@ -419,19 +439,14 @@ impl Network {
         (self.most_held, MAX_HELD_FRAMES)
     }
 
-    /// A time for the next attempt to connect two hosts.
-    pub fn next_dial(&mut self, now: WorldTime) -> WorldTime {
-        now + REDIAL.mul_f64(self.random.between(0.2, 1.8))
-    }
-
-    /// How long a handshake over this path takes: one and a half round trips.
-    pub fn handshake(&self, a: HostId, b: HostId) -> Duration {
-        self.round_trip(a, b).mul_f64(1.5)
+    /// The shortest time from `from` to `to`.
+    pub fn one_way(&self, from: HostId, to: HostId) -> Duration {
+        let shortest_ms = self.directions.get(&(from, to)).map_or(0.0, |path| path.shortest_ms());
+        Duration::from_secs_f64(shortest_ms / 1e3)
     }
 
     fn round_trip(&self, a: HostId, b: HostId) -> Duration {
-        let one_way = |from, to| self.directions.get(&(from, to)).map_or(0.0, |path| path.shortest_ms());
-        Duration::from_secs_f64((one_way(a, b) + one_way(b, a)) / 1e3)
+        self.one_way(a, b) + self.one_way(b, a)
     }
 
     fn time_frame(&mut self, now: WorldTime, frame: &Frame) -> Option<WorldTime> {
@@ -477,6 +492,9 @@ mod tests {
         client_address: SocketAddrV4::new(Ipv4Addr::new(11, 0, 0, 10), site::PORT),
     };
 
+    /// No connection's number.
+    const NONE: ConnectionId = ConnectionId(u64::MAX);
+
     fn pair_on(weather: Weather) -> Network {
         Network::new(&[0, 0], &[], weather, &Random::new(3))
     }
@@ -519,7 +537,10 @@ mod tests {
     fn frames_of_a_connection_that_is_gone_never_arrive() {
         let mut network = pair_on(Weather::lan());
         let old = network.connect(MEETING);
-        network.connect(MEETING);
+        let young = network.connect(MEETING);
+        assert!(matches!(network.arrive(frame(old, 0)), Arrival::Delivered(_)), "there may be two");
+        network.disconnect(old);
+        assert_eq!(network.connections_of(1), [young]);
         assert!(matches!(network.arrive(frame(old, 0)), Arrival::Withheld));
         assert_eq!(network.send_frame(WorldTime(0), &frame(old, 0)), None);
     }
@@ -528,7 +549,7 @@ mod tests {
     fn datagrams_do_not_cross_a_cut_and_are_counted() {
         let mut network = pair_on(Weather::lan());
         network.cut(WorldTime(0), 0, 1);
-        assert_eq!(network.send_datagram(WorldTime(0), 0, 1, 50), Fate::Lost(Loss::Cut));
+        assert_eq!(network.send_datagram(WorldTime(0), NONE, 0, 1, 50), Fate::Lost(Loss::Cut));
         assert_eq!(network.traffic(), Traffic { sent: 1, lost: 1, ..Traffic::default() });
     }
 
@@ -537,8 +558,8 @@ mod tests {
         let mut network = pair_on(Weather::lan());
         let connection = network.connect(MEETING);
         network.cut(WorldTime(7), 0, 1);
-        assert_eq!(network.send_datagram(WorldTime(8), 0, 1, 50), Fate::Lost(Loss::Cut));
-        assert!(network.send_datagram(WorldTime(8), 1, 0, 50).arrival().is_some());
+        assert_eq!(network.send_datagram(WorldTime(8), connection, 0, 1, 50), Fate::Lost(Loss::Cut));
+        assert!(network.send_datagram(WorldTime(8), connection, 1, 0, 50).arrival().is_some());
         assert_eq!(network.silenced_at(WorldTime(7)), [connection]);
         assert!(!network.is_open(1, 0), "no handshake gets through");
     }
@@ -548,7 +569,7 @@ mod tests {
         let mut network = pair_on(Weather::lan());
         let connection = network.connect(MEETING);
         network.sleep(WorldTime(0), 1, true);
-        assert_eq!(network.send_datagram(WorldTime(1), 0, 1, 50), Fate::Lost(Loss::Cut));
+        assert_eq!(network.send_datagram(WorldTime(1), connection, 0, 1, 50), Fate::Lost(Loss::Cut));
         assert!(matches!(network.arrive(frame(connection, 0)), Arrival::Withheld));
         network.sleep(WorldTime(2), 1, false);
         assert_eq!(network.release(WorldTime(3)).len(), 1);
@@ -557,17 +578,18 @@ mod tests {
     #[test]
     fn a_connection_dies_with_its_servers_address_and_follows_its_client() {
         let mut network = pair_on(Weather::lan());
-        let meeting = network.meet(WorldTime(0), 0, 1).unwrap();
+        let meeting = network.knock(WorldTime(0), 0, MEETING.server_address, Some(1)).unwrap();
         assert_eq!(meeting, MEETING);
         let connection = network.connect(meeting);
         network.move_host(WorldTime(10), meeting.client, 0);
         assert_eq!(network.silent_since(connection), None);
         network.move_host(WorldTime(20), meeting.server, 0);
         assert_eq!(network.silenced_at(WorldTime(20)), [connection]);
-        assert_eq!(network.send_datagram(WorldTime(21), 0, 1, 50), Fate::Lost(Loss::Cut));
-        let anew = network.meet(WorldTime(30), 0, 1).unwrap();
-        network.connect(anew);
-        assert!(network.send_datagram(WorldTime(31), 0, 1, 50).arrival().is_some());
+        assert_eq!(network.send_datagram(WorldTime(21), connection, 0, 1, 50), Fate::Lost(Loss::Cut));
+        let there = network.address(meeting.server).unwrap();
+        let anew = network.knock(WorldTime(30), 0, there, Some(1)).unwrap();
+        let anew = network.connect(anew);
+        assert!(network.send_datagram(WorldTime(31), anew, 0, 1, 50).arrival().is_some());
     }
 
     #[test]
@@ -575,7 +597,7 @@ mod tests {
         let rate = weather::Rate { kbps: 1_000.0, queue: 2_000 };
         let weather = Weather { rate, mtu: 1_000, corrupt: 1.0, ..Weather::calm(1.0) };
         let mut network = pair_on(weather);
-        let send = |network: &mut Network, octets| network.send_datagram(WorldTime(0), 0, 1, octets);
+        let send = |network: &mut Network, octets| network.send_datagram(WorldTime(0), NONE, 0, 1, octets);
         assert_eq!(send(&mut network, 1_000), Fate::Lost(Loss::Size));
         assert_eq!(send(&mut network, 900), Fate::Lost(Loss::Damage));
         assert_eq!(send(&mut network, 900), Fate::Lost(Loss::Damage));

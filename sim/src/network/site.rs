@@ -2,7 +2,7 @@
 //!
 //! Every host is on one [`Site`], a local network with or without a NAT. Hosts of one site reach each other by their
 //! own addresses and hear each other's multicast; to all others they are what their NAT makes of them. [`Map`] answers
-//! which host a packet to some address reaches, and under which source, and it can let two hosts meet as a hole
+//! which host a packet to some address reaches, and under which source, and it can help one host to another as a hole
 //! punch does: each sends to the address under which a server on the public network saw the other.
 //!
 //! Limits: one IPv4 socket a host; NATs are not nested. The paths' weather is that of the pair of hosts, wherever they
@@ -183,29 +183,23 @@ impl Map {
         })
     }
 
-    /// Two hosts meet if there is any way: over their common site, by a public address of either, or by a hole punch.
-    pub(super) fn meet(&mut self, now: WorldTime, a: HostId, b: HostId) -> Option<Meeting> {
-        let (site_a, site_b) = (self.site(a)?, self.site(b)?);
-        if site_a == site_b {
-            let to = self.address(b)?;
-            return self.dial(now, a, to).filter(|meeting| meeting.server == b);
+    /// `client` dials an address behind which it hopes to find `wanted`. If that is where a public server sees `wanted`,
+    /// it has both send at once, which opens their boxes (a hole punch).
+    pub(super) fn knock(
+        &mut self,
+        now: WorldTime,
+        client: HostId,
+        to: SocketAddrV4,
+        wanted: Option<HostId>,
+    ) -> Option<Meeting> {
+        let met = self.dial(now, client, to);
+        let Some(wanted) = wanted.filter(|_| met.is_none()) else { return met };
+        if self.site(client) == self.site(wanted) || self.observed(now, wanted) != Some(to) {
+            return None;
         }
-        for (client, server) in [(a, b), (b, a)] {
-            let to = self.address(server)?;
-            if let Some(meeting) = self.dial(now, client, to).filter(|meeting| meeting.server == server) {
-                return Some(meeting);
-            }
-        }
-        let (seen_a, seen_b) = (self.observed(now, a)?, self.observed(now, b)?);
-        // Both send at once, and again after a round trip when the first has opened its own box in vain.
-        for _ in 0..2 {
-            for (client, to, server) in [(a, seen_b, b), (b, seen_a, a)] {
-                if let Some(meeting) = self.dial(now, client, to).filter(|meeting| meeting.server == server) {
-                    return Some(meeting);
-                }
-            }
-        }
-        None
+        let source = self.observed(now, client)?;
+        self.send(now, wanted, source);
+        self.dial(now, client, to)
     }
 
     /// A connection's packets go on after its ends or their boxes have changed: the client's next one tells the server
@@ -247,13 +241,23 @@ mod tests {
         Map::new(&[Site { nat: a }, Site { nat: b }], &[0, 1], &Random::new(7))
     }
 
+    /// One of two hosts dials the other, at the address it has on their common site or outside.
+    fn meet(map: &mut Map, now: WorldTime, a: HostId, b: HostId) -> Option<Meeting> {
+        let mut knock = |client: HostId, server: HostId| {
+            let inside = map.site(client) == map.site(server);
+            let to = if inside { map.address(server)? } else { map.observed(now, server)? };
+            map.knock(now, client, to, Some(server)).filter(|meeting| meeting.server == server)
+        };
+        knock(a, b).or_else(|| knock(b, a))
+    }
+
     #[test]
     fn nine_kinds_of_box_against_nine_meet_exactly_where_the_classes_say() {
         let mut met = 0;
         for a in kinds() {
             for b in kinds() {
                 let mut map = houses(Some(a), Some(b));
-                let meeting = map.meet(WorldTime(0), 0, 1);
+                let meeting = meet(&mut map, WorldTime(0), 0, 1);
                 assert_eq!(meeting.is_some(), a.lets_meet(b), "{a:?} and {b:?}: {meeting:?}");
                 assert_eq!(a.lets_meet(b), b.lets_meet(a));
                 met += u32::from(meeting.is_some());
@@ -270,10 +274,11 @@ mod tests {
     fn a_public_host_is_reached_from_behind_every_box_and_whoever_is_dialled_is_the_server() {
         for kind in kinds() {
             let mut map = houses(Some(kind), None);
-            let meeting = map.meet(WorldTime(0), 0, 1).unwrap();
+            let meeting = meet(&mut map, WorldTime(0), 0, 1).unwrap();
             assert_eq!((meeting.client, meeting.server), (0, 1));
             let mut map = houses(None, Some(kind));
-            assert_eq!(map.meet(WorldTime(0), 0, 1).unwrap().client, 1);
+            let public = map.address(0).unwrap();
+            assert_eq!(map.knock(WorldTime(0), 1, public, Some(0)).unwrap().client, 1);
         }
     }
 
@@ -282,7 +287,7 @@ mod tests {
         for hairpins in [false, true] {
             let nat = Some(NatKind { hairpins, ..NatKind::home() });
             let mut map = Map::new(&[Site { nat }], &[0, 0], &Random::new(7));
-            let meeting = map.meet(WorldTime(0), 0, 1).unwrap();
+            let meeting = meet(&mut map, WorldTime(0), 0, 1).unwrap();
             assert_eq!(meeting.server_address.ip().octets()[0], 10);
             let outside = map.observed(WorldTime(0), 1).unwrap();
             let before = map.observed(WorldTime(0), 0).unwrap();
@@ -294,7 +299,7 @@ mod tests {
     #[test]
     fn a_client_may_move_and_a_server_may_not() {
         let mut map = houses(Some(NatKind::home()), None);
-        let meeting = map.meet(WorldTime(0), 0, 1).unwrap();
+        let meeting = meet(&mut map, WorldTime(0), 0, 1).unwrap();
         map.place(0, 0);
         let moved = map.follow(WorldTime(1), meeting).unwrap();
         assert_eq!(moved.server_address, meeting.server_address);
@@ -302,7 +307,7 @@ mod tests {
         assert!(map.follow(WorldTime(2), moved).is_some(), "its next packet opens the box again");
         map.place(1, 1);
         assert_eq!(map.follow(WorldTime(3), moved), None);
-        assert!(map.meet(WorldTime(3), 0, 1).is_some(), "but it can be dialled anew");
+        assert!(meet(&mut map, WorldTime(3), 0, 1).is_some(), "but it can be dialled anew");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! the product's: [`Packetiser`], one [`Outgoing`] and one [`Incoming`] per member with everything in them (numbering,
 //! reports, MIDI journal, clock, codec, latency), and the engine behind them.
 //!
-//! Limits: PCM 16 only, because Opus' last bits are the C library's; and no instrument, because its sound costs more
-//! than all the rest. Notes are followed to where they would leave for the MIDI output.
+//! Notes are followed to where they would leave for the MIDI output, and where the listener has an instrument, into it.
+//!
+//! Limits: Opus' last bits are the C library's, so a log with Opus in it is the same on one machine only. An instrument
+//! costs more than all the rest, so few scenarios have one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,8 +27,8 @@ use bandmesh::{
 use bytes::Bytes;
 use crdt::PeerKey;
 use engine::{
-    Command, Engine, Handle, HostTime, PlayoutPoint, SourceConfig, SourceCounters, SourceId, TapReader,
-    Timeline,
+    Command, Engine, Handle, HostTime, MidiWriter, PlayoutPoint, SourceConfig, SourceCounters, SourceId,
+    TapReader, Timeline,
 };
 use transport::{
     clock::{Clock, Estimate},
@@ -77,7 +79,15 @@ pub(super) struct Media {
     input: Vec<f32>,
     output: Vec<f32>,
     period_frames: usize,
+    instruments: Option<Instruments>,
     sabotage: Option<Sabotage>,
+}
+
+/// Members' notes are played here; nobody's microphone is open, so that nothing else is heard.
+#[derive(Default)]
+struct Instruments {
+    /// Loudest sample since it was asked for.
+    peak: f32,
 }
 
 struct Member {
@@ -115,6 +125,7 @@ impl Media {
     pub(super) fn new(
         card: &Card,
         info: &StreamInfo,
+        instruments: bool,
         random: Random,
         sabotage: Option<Sabotage>,
     ) -> Result<Self, String> {
@@ -143,6 +154,7 @@ impl Media {
             input: vec![0.0; card.period_frames],
             output: vec![0.0; card.period_frames * 2],
             period_frames: card.period_frames,
+            instruments: instruments.then(Instruments::default),
             sabotage,
         })
     }
@@ -161,13 +173,14 @@ impl Media {
         let id = SourceId(self.next_source);
         self.next_source += 1;
         self.handle.send(Command::AddSource(id, source)).map_err(|error| error.to_string())?;
+        let instrument = self.instrument(id)?;
         let rate_hz = self.info.rate_hz;
         let midi_ssrc = self.info.ssrc ^ 0x4D49_4449;
         let mut outgoing = Outgoing::new(self.info, midi_ssrc, FIRST_SEQUENCES, now);
         outgoing.set_max_datagram(MAX_DATAGRAM);
         let member = Member {
             source: id,
-            incoming: Incoming::new(*stream, writer, None, rate_hz, Clock::new(incarnation)),
+            incoming: Incoming::new(*stream, writer, instrument, rate_hz, Clock::new(incarnation)),
             outgoing,
             midi_ssrc,
             epoch: 0,
@@ -185,6 +198,24 @@ impl Media {
         self.sound(peer, last);
         // A full queue empties at the next callback; the source then stays silent until the node ends.
         let _ = self.handle.send(Command::RemoveSource(gone.source));
+        if self.instruments.is_some() {
+            let _ = self.handle.send(Command::RemoveInstrument(gone.source));
+        }
+    }
+
+    /// An instrument for a member's notes, where notes are played here.
+    fn instrument(&mut self, id: SourceId) -> Result<Option<MidiWriter>, String> {
+        if self.instruments.is_none() || self.sabotage == Some(Sabotage::NoInstrument) {
+            return Ok(None);
+        }
+        let (writer, instrument) = self.handle.instrument().map_err(|error| error.to_string())?;
+        self.handle.send(Command::AddInstrument(id, instrument)).map_err(|error| error.to_string())?;
+        Ok(Some(writer))
+    }
+
+    /// The loudest sample heard since the last call; `None` where no instruments are played.
+    pub(super) fn take_peak(&mut self) -> Option<f32> {
+        self.instruments.as_mut().map(|it| std::mem::take(&mut it.peak))
     }
 
     /// Session time is host time and this much, ns; `shares` says who keeps the same timebase.
@@ -213,8 +244,15 @@ impl Media {
             let phase = (self.frames + index as u64) % TONE_FRAMES;
             *sample = (phase as f32 / TONE_FRAMES as f32 - 0.5).abs() - 0.25;
         }
+        if self.instruments.is_some() {
+            self.input.fill(0.0);
+        }
         self.frames += self.period_frames as u64;
         self.engine.process(&self.input, &mut self.output, HostTime(now.as_nanos()));
+        if let Some(instruments) = &mut self.instruments {
+            let loudest = self.output.iter().fold(0.0f32, |loudest, sample| loudest.max(sample.abs()));
+            instruments.peak = instruments.peak.max(loudest);
+        }
         while self.handle.poll_report().is_some() {}
         let mut datagrams = vec![];
         let Self { capture, packetiser, members, position, .. } = self;
@@ -326,6 +364,12 @@ impl Media {
             };
             (*peer, playing)
         })
+    }
+
+    /// Packets of a member's sound that came, and that did not.
+    pub(super) fn packets(&self, peer: &PeerKey) -> Option<(u64, u64)> {
+        let packets = self.members.get(peer)?.incoming.packets();
+        Some((packets.received, packets.lost))
     }
 
     /// Notes that sound at the MIDI output, by who plays them.

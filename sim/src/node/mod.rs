@@ -5,21 +5,26 @@
 //! what a run shows is the doing of the cores. [`Sabotage`] breaks this joining on purpose, for the tests
 //! that prove each checker can fail.
 //!
-//! Limits: the mesh core and the Link bridge are not joined in yet. A node without a sound card has no media plane, only
-//! clocks.
+//! Limits: a node without a sound card has no media plane, only clocks.
 
 mod keyboard;
+mod link;
 mod media;
+pub(crate) mod mesh;
 mod saving;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
 use bandmesh::{
     media::packetiser::announce,
-    session::{self, Identity, LeaveReason, MAX_PEERS, Session, message},
+    session::{
+        self, Identity, LeaveReason, MAX_PEERS, Session, link_bridge::Standing,
+        member_state::ConnectionReading, message,
+    },
 };
 use bytes::Bytes;
 use crdt::{Command, Config, PeerKey, Project, storage::Loaded};
@@ -27,19 +32,35 @@ use engine::{HostTime, Timeline};
 use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
+    mesh::{Attempt, ClosedBy, DialFailure},
     time::LocalTime,
 };
 
-pub use self::media::Playing;
-use self::{media::Media, saving::Saving};
+use self::{
+    link::{LinkSide, Take},
+    media::Media,
+    mesh::{Mesh, News},
+    saving::Saving,
+};
+pub use self::{media::Playing, mesh::Handshake};
 use crate::{
     hostile::{FORGED_WORDS, Hostile, Mallory},
-    network::Channel,
+    link::Message,
+    network::{Channel, ConnectionId, HostId},
     sound_card::Card,
 };
 
 /// Unix time at which every host's clock began, ms: chat is stamped with it.
 const EPOCH_UNIX_MS: u64 = 1_790_000_000_000;
+/// How long a member that sent hostile changes stays out, as in the product.
+const QUARANTINE_BAN: Duration = Duration::from_secs(3_600);
+/// The number of the one page that a musician here has open.
+const PAGE: u32 = 1;
+/// How often links are measured for the others to know, as in the product, ns.
+const OBSERVE_LINKS_NS: i64 = 500_000_000;
+/// Paths as members tell them to each other: the same LAN, and the others.
+const LAN_PATH: u8 = 1;
+const DIRECT_PATH: u8 = 2;
 /// Effects that may wait to be carried out after one event. The world takes them after each event, so more
 /// means that a core talks without end.
 const MAX_EFFECTS: usize = 100_000;
@@ -63,12 +84,51 @@ pub enum Effect {
         /// The packet.
         bytes: Vec<u8>,
     },
-    /// Close the connection and take no other for a while.
-    Disconnect {
-        /// To whom.
+    /// Dial these addresses; the first to answer wins.
+    Dial {
+        /// To be named in the outcome.
+        attempt: Attempt,
+        /// Who must answer; `None`: whoever does.
+        peer: Option<PeerKey>,
+        /// Best first.
+        addresses: Vec<SocketAddrV4>,
+        /// Although there is a connection, which the new one is to replace.
+        replaces: bool,
+    },
+    /// Say hello on a connection.
+    Greet {
+        /// On which.
+        connection: ConnectionId,
+        /// The mesh's hello.
+        bytes: Vec<u8>,
+    },
+    /// Close a connection, which the node has already forgotten.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// Why, as it is told to the peer.
+        code: u64,
+        /// The same in words.
+        text: String,
+    },
+    /// What is sent to the peer from now on goes over this connection.
+    Adopt {
+        /// Who.
         peer: PeerKey,
-        /// For how long.
-        ban: Duration,
+        /// Over which.
+        connection: ConnectionId,
+    },
+    /// Nothing is sent to the peer any more.
+    Release {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// Say something to a Link app on the local network.
+    Link {
+        /// To whom; `None`: to all.
+        to: Option<HostId>,
+        /// What.
+        message: Message,
     },
     /// A commit has begun; tell the node when the disk is done.
     Commit,
@@ -109,6 +169,16 @@ pub enum Sabotage {
     TalkWithoutEnd,
     /// The disk is found overwritten at the second start.
     SpoilDisk,
+    /// What the musician holds is told to nobody.
+    DropTouches,
+    /// What the node says of itself is told to each member but once.
+    DropStates,
+    /// Nobody's notes get an instrument.
+    NoInstrument,
+    /// Nothing that the session changes is passed on to Link.
+    DeafToLink,
+    /// Where Link has another tempo than the session, the session takes it.
+    BowToLink,
 }
 
 /// What a node is started with.
@@ -125,6 +195,12 @@ pub struct Start {
     pub tempo_bpm: f64,
     /// Its sound card; without one it plays and sends no audio.
     pub card: Option<Card>,
+    /// The codec that the musician asks for.
+    pub codec: message::Codec,
+    /// Whether the notes of others are played here by an instrument. Such a musician's microphone is off.
+    pub instruments: bool,
+    /// Whether it takes part in its network's Link session.
+    pub link: bool,
     /// A fault to build in.
     pub sabotage: Option<Sabotage>,
     /// How it breaks the rules on purpose; `None` for an honest node.
@@ -134,6 +210,7 @@ pub struct Start {
 /// One node's process.
 pub struct Node {
     incarnation: u32,
+    mesh: Mesh,
     session: Session<PeerKey>,
     /// Clocks of a node without a media plane, which has its own.
     clocks: BTreeMap<PeerKey, Clock>,
@@ -141,6 +218,10 @@ pub struct Node {
     project: Project,
     saving: Saving,
     media: Option<Media>,
+    link: Option<LinkSide>,
+    next_links_ns: i64,
+    /// For sabotage: who has been told once.
+    introduced: BTreeSet<PeerKey>,
     effects: VecDeque<Effect>,
     /// What Mallory has made of the first of them.
     altered: VecDeque<Effect>,
@@ -152,13 +233,30 @@ pub struct Node {
 
 impl Node {
     /// Starts a node at `now_ns` on its host's clock, on an opened store.
-    pub fn start(start: Start, store: crdt::storage::Store, loaded: Loaded, now_ns: i64) -> Self {
+    ///
+    /// # Errors
+    /// The words of whichever part cannot.
+    pub fn start(
+        start: Start,
+        store: crdt::storage::Store,
+        loaded: Loaded,
+        now_ns: i64,
+    ) -> Result<Self, String> {
         let me = PeerKey(start.signing_key.verifying_key().to_bytes());
         let mut random = crate::random::Random::new(u64::from_le_bytes(first(&start.seed)));
         let (rate_hz, period_frames) =
             start.card.map_or((48_000, 128), |card| (card.rate_hz, card.period_frames as u32));
-        let (stream, _) = announce(message::Codec::Pcm16, random.bits() as u32, rate_hz, period_frames, 1);
-        let media = start.card.map(|card| Media::new(&card, &stream, random.fork(1), start.sabotage));
+        let (stream, _) = announce(start.codec, random.bits() as u32, rate_hz, period_frames, 1);
+        let media = start
+            .card
+            .map(|card| Media::new(&card, &stream, start.instruments, random.fork(1), start.sabotage));
+        let mesh = Mesh::new(&me, &start.session, random.fork(3))?;
+        let link = start.link.then(|| {
+            let mut side = LinkSide::new(now_ns, start.tempo_bpm, random.fork(4));
+            side.deaf = start.sabotage == Some(Sabotage::DeafToLink);
+            side.bows = start.sabotage == Some(Sabotage::BowToLink);
+            side
+        });
         let mallory = start.hostile.map(|kind| Mallory::new(kind, me, random.fork(2), now_ns));
         let identity = Identity {
             peer: me,
@@ -172,12 +270,16 @@ impl Node {
         let config = Config { signing_key: start.signing_key, session: start.session, seed: start.seed };
         let mut node = Self {
             incarnation: random.bits() as u32,
+            mesh,
             session: Session::new(identity, now_ns, start.tempo_bpm, 4),
             clocks: BTreeMap::new(),
             connected: BTreeSet::new(),
             project: Project::new(config, loaded),
             saving: Saving::new(store),
             media: None,
+            link,
+            next_links_ns: now_ns,
+            introduced: BTreeSet::new(),
             effects: VecDeque::new(),
             altered: VecDeque::new(),
             sabotage: start.sabotage,
@@ -190,7 +292,7 @@ impl Node {
             Err(why) => node.effects.push_back(Effect::Warning(why)),
         }
         node.pump(now_ns);
-        node
+        Ok(node)
     }
 
     /// The session as it sees it.
@@ -222,8 +324,10 @@ impl Node {
     }
 
     /// The fullest its queues and tables ever were, each with its bound.
-    pub fn queues(&self) -> [(&'static str, usize, usize); 3] {
+    pub fn queues(&self) -> [(&'static str, usize, usize); 4] {
+        let (most_early, early_bound) = self.mesh.most_early();
         [
+            ("frames before a connection is elected", most_early, early_bound),
             ("effects of one event", self.most_effects, MAX_EFFECTS),
             ("batches waiting for the disk", self.saving.most_waiting(), saving::MAX_WAITING),
             ("members", self.most_members, MAX_PEERS),
@@ -245,14 +349,20 @@ impl Node {
         let project = self.project.poll_deadline().map(from_unix_ms);
         let media = self.media.as_ref().map(|media| ns(media.poll_deadline()));
         let mallory = self.mallory.as_ref().map(Mallory::poll_deadline);
-        let others = project.into_iter().chain(media).chain(mallory);
-        clocks.chain(others).fold(self.session.poll_deadline(), i64::min)
+        let mesh = self.mesh.poll_deadline().map(ns);
+        let link = self.link.as_ref().map(LinkSide::poll_deadline);
+        let others = project.into_iter().chain(media).chain(mallory).chain(mesh).chain(link);
+        let own = self.session.poll_deadline().min(self.next_links_ns);
+        clocks.chain(others).fold(own, i64::min)
     }
 
     /// Timers due at `now_ns`.
     pub fn handle_deadline(&mut self, now_ns: i64) {
         if self.sabotage == Some(Sabotage::IgnoreTimers) {
             return;
+        }
+        if self.mesh.poll_deadline().is_some_and(|at| at <= local(now_ns)) {
+            self.mesh.handle_deadline(local(now_ns));
         }
         if self.session.poll_deadline() <= now_ns {
             self.session.handle_deadline(now_ns);
@@ -261,6 +371,8 @@ impl Node {
             self.project.handle_deadline(unix_ms(now_ns));
         }
         self.serve_media(now_ns);
+        self.follow_link(now_ns);
+        self.observe_links(now_ns);
         self.pump(now_ns);
         if let Some(mallory) = &mut self.mallory {
             let peers: Vec<PeerKey> = self.connected.iter().copied().collect();
@@ -268,39 +380,60 @@ impl Node {
         }
     }
 
-    /// A connection to `peer` is open.
-    pub fn handle_connected(&mut self, now_ns: i64, peer: PeerKey) {
-        if self.media.is_none() {
-            self.clocks.insert(peer, Clock::new(self.incarnation));
-        }
-        self.connected.insert(peer);
-        self.session.handle_connected(now_ns, peer);
+    /// Discovery has found `peer`, who plays in `session`, at `address`.
+    pub fn handle_hint(&mut self, now_ns: i64, peer: PeerKey, session: &str, address: SocketAddrV4) {
+        self.mesh.handle_hint(local(now_ns), &peer, session, address);
         self.pump(now_ns);
     }
 
-    /// The connection to `peer` is gone.
-    pub fn handle_disconnected(&mut self, now_ns: i64, peer: PeerKey) {
-        self.clocks.remove(&peer);
-        self.connected.remove(&peer);
-        self.session.handle_disconnected(&peer);
+    /// Discovery has seen `peer` leave.
+    pub fn handle_gone(&mut self, now_ns: i64, peer: PeerKey) {
+        self.mesh.handle_gone(&peer);
+        self.pump(now_ns);
+    }
+
+    /// The host has this address now, and had another one `before`.
+    pub fn handle_address(&mut self, now_ns: i64, before: Option<Ipv4Addr>, own: Ipv4Addr) {
+        self.mesh.handle_address(local(now_ns), before, own);
+        self.pump(now_ns);
+    }
+
+    /// A connection was made.
+    pub fn handle_made(&mut self, now_ns: i64, made: Handshake) {
+        self.mesh.handle_made(local(now_ns), made);
+        self.pump(now_ns);
+    }
+
+    /// A dial came to nothing.
+    pub fn handle_dial_failed(&mut self, now_ns: i64, attempt: Attempt, failure: DialFailure) {
+        self.mesh.handle_dial_failed(local(now_ns), attempt, failure);
+        self.pump(now_ns);
+    }
+
+    /// A connection has ended.
+    pub fn handle_closed(&mut self, now_ns: i64, connection: ConnectionId, by: ClosedBy) {
+        self.mesh.handle_closed(local(now_ns), connection, by);
+        self.pump(now_ns);
+    }
+
+    /// The peer's end of a connection has moved.
+    pub fn handle_moved(&mut self, now_ns: i64, connection: ConnectionId, address: SocketAddrV4) {
+        self.mesh.handle_moved(connection, address);
         self.pump(now_ns);
     }
 
     /// A frame arrived.
-    pub fn handle_frame(&mut self, now_ns: i64, peer: PeerKey, channel: Channel, bytes: &[u8]) {
+    pub fn handle_frame(&mut self, now_ns: i64, connection: ConnectionId, channel: Channel, bytes: &[u8]) {
         match channel {
-            Channel::Control => {
-                if let Err(error) = self.session.handle_frame(now_ns, &peer, bytes) {
-                    self.effects.push_back(Effect::Warning(format!("control frame refused: {error}")));
-                }
-            }
-            // As in the node: the project talks to members only.
-            Channel::Project if self.session.is_member(&peer) => {
-                self.project.handle_message(unix_ms(now_ns), peer, bytes);
-            }
-            Channel::Project => {}
+            Channel::Greeting => self.mesh.handle_greeting(local(now_ns), connection, bytes),
+            _ => self.mesh.handle_frame(local(now_ns), connection, channel, bytes),
         }
         self.pump(now_ns);
+    }
+
+    /// Whether a connection to `peer` is elected.
+    pub fn is_connected(&self, peer: &PeerKey) -> bool {
+        self.mesh.elected(peer).is_some()
     }
 
     /// A datagram arrived.
@@ -342,6 +475,11 @@ impl Node {
         self.media.iter().flat_map(Media::held)
     }
 
+    /// The loudest sample heard since the last call, where nothing but instruments is heard.
+    pub fn take_peak(&mut self) -> Option<f32> {
+        self.media.as_mut().and_then(Media::take_peak)
+    }
+
     /// How the streams of its members are played.
     pub fn playing(&self) -> impl Iterator<Item = (PeerKey, Playing)> {
         self.media.iter().flat_map(Media::playing)
@@ -379,9 +517,52 @@ impl Node {
         self.pump(now_ns);
     }
 
+    /// A page of the musician holds `address`.
+    pub fn touch(&mut self, now_ns: i64, address: &str, value: Option<f64>) {
+        let value = value.map(serde_json::Value::from);
+        if let Err(error) = self.session.touch(now_ns, PAGE, address, value) {
+            self.effects.push_back(Effect::Warning(format!("touch refused: {error}")));
+        }
+        self.pump(now_ns);
+    }
+
+    /// A page of the musician lets `address` go.
+    pub fn let_go(&mut self, now_ns: i64, address: &str) {
+        self.session.let_go(now_ns, PAGE, Some(address));
+        self.pump(now_ns);
+    }
+
+    /// The musician sends no sound any more, or does again.
+    pub fn mute(&mut self, now_ns: i64, muted: bool) {
+        self.session.set_muted(now_ns, muted);
+        self.pump(now_ns);
+    }
+
+    /// The musician starts or stops playback.
+    pub fn play(&mut self, now_ns: i64, playing: bool) {
+        self.session.change_beat(now_ns, |beat, at, author| beat.with_playing(playing, at, author));
+        self.pump(now_ns);
+    }
+
+    /// A Link app on the local network has said something.
+    pub fn handle_link(&mut self, now_ns: i64, from: HostId, message: &Message) {
+        if let Some(link) = &mut self.link {
+            link.handle_message(now_ns, from, message);
+        }
+        self.pump(now_ns);
+    }
+
+    /// Whether it takes part in Link.
+    pub fn is_in_link(&self) -> bool {
+        self.link.is_some()
+    }
+
     /// The musician quits: Goodbye to everybody, and what waits for the disk is written.
     pub fn leave(&mut self, now_ns: i64) {
         self.session.leave();
+        if let Some(link) = &mut self.link {
+            link.leave();
+        }
         self.pump(now_ns);
         self.handle_committed(now_ns);
     }
@@ -413,6 +594,52 @@ impl Node {
         });
     }
 
+    /// Tells the session of the links to its members, as the product's brain does twice a second.
+    fn observe_links(&mut self, now_ns: i64) {
+        if self.next_links_ns > now_ns {
+            return;
+        }
+        self.next_links_ns = now_ns + OBSERVE_LINKS_NS;
+        let members: Vec<PeerKey> = self.session.members().map(|(peer, _)| *peer).collect();
+        let reading = |peer: PeerKey| {
+            let packets = self.media.as_ref().and_then(|media| media.packets(&peer));
+            let (received, lost) = packets.unwrap_or_default();
+            let us = |ns: u64| u32::try_from(ns / 1_000).ok();
+            ConnectionReading {
+                id: peer.0.to_vec(),
+                path: if self.mesh.is_on_lan(&peer) { LAN_PATH } else { DIRECT_PATH },
+                rtt_us: self.clock(now_ns, &peer).and_then(|clock| us(clock.rtt_ns)),
+                one_way_us: None,
+                received,
+                lost,
+                peer,
+            }
+        };
+        let readings = members.into_iter().map(reading).collect();
+        self.session.handle_links(now_ns, readings);
+    }
+
+    /// What the product's brain does about Link at its timer.
+    fn follow_link(&mut self, now_ns: i64) {
+        let Some(link) = self.link.as_mut().filter(|link| link.poll_deadline() <= now_ns) else { return };
+        let mesh = &self.mesh;
+        let on_lan = self.session.members().map(|(peer, _)| peer).filter(|peer| mesh.is_on_lan(peer));
+        let standing = Standing {
+            leads: self.session.acts_for(on_lan),
+            in_company: self.session.members().next().is_some(),
+        };
+        let register = self.session.beat();
+        let session_ns = self.session.timebase().session_at(now_ns);
+        link.handle_deadline(now_ns, session_ns, &register, standing);
+        while let Some(take) = link.poll_taken() {
+            self.session.change_beat(now_ns, |beat, at, author| match take {
+                Take::Tempo(tempo_bpm) => beat.with_tempo(tempo_bpm, at, author),
+                Take::Beat(beat_now) => beat.with_beat_at(beat_now, at, author),
+                Take::Playing(playing) => beat.with_playing(playing, at, author),
+            });
+        }
+    }
+
     /// Tells the session what is known of a member's clock.
     fn tell_clock(&mut self, now_ns: i64, peer: PeerKey) {
         let Some(estimate) = self.clock(now_ns, &peer) else { return };
@@ -437,20 +664,29 @@ impl Node {
 
     /// Carries the cores' outputs to each other and out.
     fn pump(&mut self, now_ns: i64) {
-        while let Some(output) = self.session.poll() {
-            self.carry_session(now_ns, output);
-        }
-        while let Some(output) = self.project.poll() {
-            let refused = matches!(output, crdt::Output::Quarantined { .. });
-            self.carry_project(output);
-            if refused && self.sabotage == Some(Sabotage::BelieveForgeries) {
-                self.believe(now_ns);
+        // The session may have the mesh close connections, of which it then hears.
+        loop {
+            if let Some(output) = self.session.poll() {
+                self.carry_session(now_ns, output);
+            } else if let Some(news) = self.mesh.poll() {
+                self.carry_mesh(now_ns, news);
+            } else if let Some(output) = self.project.poll() {
+                let refused = matches!(output, crdt::Output::Quarantined { .. });
+                self.carry_project(now_ns, output);
+                if refused && self.sabotage == Some(Sabotage::BelieveForgeries) {
+                    self.believe(now_ns);
+                }
+            } else {
+                break;
             }
         }
         for (peer, clock) in &mut self.clocks {
             while let Some(packet) = clock.poll_transmit(local(now_ns)) {
                 self.effects.push_back(Effect::Datagram { to: *peer, bytes: packet.to_vec() });
             }
+        }
+        while let Some((to, message)) = self.link.as_mut().and_then(LinkSide::poll_message) {
+            self.effects.push_back(Effect::Link { to, message });
         }
         if self.saving.begin() {
             self.effects.push_back(Effect::Commit);
@@ -460,10 +696,42 @@ impl Node {
         self.most_members = self.most_members.max(members);
     }
 
+    fn carry_mesh(&mut self, now_ns: i64, news: News) {
+        match news {
+            News::Connected(peer) => {
+                if self.media.is_none() {
+                    self.clocks.insert(peer, Clock::new(self.incarnation));
+                }
+                self.connected.insert(peer);
+                self.session.handle_connected(now_ns, peer);
+            }
+            News::Disconnected(peer) => {
+                self.clocks.remove(&peer);
+                self.connected.remove(&peer);
+                self.session.handle_disconnected(&peer);
+            }
+            News::Frame(peer, Channel::Control, bytes) => {
+                if let Err(error) = self.session.handle_frame(now_ns, &peer, &bytes) {
+                    self.effects.push_back(Effect::Warning(format!("control frame refused: {error}")));
+                }
+            }
+            // As in the node: the project talks to members only.
+            News::Frame(peer, Channel::Project, bytes) if self.session.is_member(&peer) => {
+                self.project.handle_message(unix_ms(now_ns), peer, &bytes);
+            }
+            News::Frame(..) => {}
+            News::Effect(effect) => self.effects.push_back(effect),
+        }
+    }
+
     fn carry_session(&mut self, now_ns: i64, output: session::Output<PeerKey>) {
         match output {
             session::Output::Send(_, message::Control::Hello(_))
                 if self.sabotage == Some(Sabotage::DropHellos) => {}
+            session::Output::Send(_, message::Control::Touch(_))
+                if self.sabotage == Some(Sabotage::DropTouches) => {}
+            session::Output::Send(to, message::Control::State(_))
+                if self.sabotage == Some(Sabotage::DropStates) && !self.introduced.insert(to) => {}
             session::Output::Send(to, message) => {
                 let bytes = message::encode(&message);
                 self.effects.push_back(Effect::Frame { to, channel: Channel::Control, bytes });
@@ -488,9 +756,10 @@ impl Node {
                     self.clocks.insert(peer, Clock::new(self.incarnation));
                 }
             }
-            session::Output::Disconnect { peer, ban_ns, .. } => {
-                let ban = Duration::from_nanos(u64::try_from(ban_ns).unwrap_or(0));
-                self.effects.push_back(Effect::Disconnect { peer, ban });
+            session::Output::Disconnect { peer, ban_ns: 0, .. } => self.mesh.renew(local(now_ns), &peer),
+            session::Output::Disconnect { peer, why, ban_ns } => {
+                let ban = Duration::from_nanos(ban_ns.unsigned_abs());
+                self.mesh.ban(local(now_ns), &peer, &why.to_string(), ban);
             }
             session::Output::StreamChanged(..)
             | session::Output::Renamed(..)
@@ -500,7 +769,7 @@ impl Node {
         }
     }
 
-    fn carry_project(&mut self, output: crdt::Output) {
+    fn carry_project(&mut self, now_ns: i64, output: crdt::Output) {
         match output {
             crdt::Output::Send { .. } if self.sabotage == Some(Sabotage::DropChanges) => {}
             crdt::Output::Send { peer, bytes } => {
@@ -514,7 +783,7 @@ impl Node {
             }
             crdt::Output::Quarantined { member, reason } => {
                 self.effects.push_back(Effect::Warning(format!("quarantined {}: {reason}", member.name())));
-                self.effects.push_back(Effect::Disconnect { peer: member, ban: Duration::from_secs(3_600) });
+                self.mesh.ban(local(now_ns), &member, &reason, QUARANTINE_BAN);
             }
             crdt::Output::Warning(text) => self.effects.push_back(Effect::Warning(text)),
             crdt::Output::Changed { .. } | crdt::Output::Conflict { .. } => {}

@@ -4,7 +4,7 @@ use super::{at, edits, finish, plan, with_cards};
 use crate::{
     clock::WorldTime,
     network::{HostId, Weather},
-    plan::{Action, Plan},
+    plan::{Action, Fault, Plan},
     random::Random,
 };
 
@@ -101,4 +101,56 @@ pub(super) fn long_jam(name: &'static str, random: &mut Random) -> Plan {
         edits(&mut plan, random, host, 60, 5.0, 584.0);
     }
     finish(plan)
+}
+
+/// Three players drag, hold and mute themselves.
+pub(super) fn hands_and_mutes(name: &'static str, random: &mut Random) -> Plan {
+    let mut plan = plan(name, random, 3, Weather::wifi());
+    for host in 0..3 {
+        plan.actions.push(at(random, 0.0, 2.0, Action::Start(host)));
+        edits(&mut plan, random, host, 3, 3.0, 30.0);
+        for _ in 0..3 {
+            let begin_s = random.between(4.0, 30.0);
+            drag(&mut plan, random, host, begin_s);
+            let muted = random.chance(0.5);
+            plan.actions.push(at(random, 4.0, 34.0, Action::Mute(host, muted)));
+        }
+    }
+    let away = random.below(3) as HostId;
+    let others: Vec<HostId> = (0..3).filter(|host| *host != away).collect();
+    let begin_s = random.between(10.0, 20.0);
+    let end_s = begin_s + random.between(0.5, 8.0);
+    plan.faults.push(Fault {
+        about: format!("host {away} is cut off from {begin_s:.1} to {end_s:.1} s"),
+        actions: vec![
+            (WorldTime::from_seconds(begin_s), Action::Split(vec![others, vec![away]])),
+            (WorldTime::from_seconds(end_s), Action::Heal),
+        ],
+    });
+    finish(plan)
+}
+
+/// Somebody drags the tempo or holds the chat: thirty values a second for a moment, then one a second for longer.
+fn drag(plan: &mut Plan, random: &mut Random, host: HostId, begin_s: f64) {
+    let (address, has_value) =
+        if random.chance(0.7) { ("/transport/tempo_bpm", true) } else { ("/chat", false) };
+    let (drag_s, hold_s) = (random.between(0.1, 2.0), random.between(0.0, 8.0));
+    let mut moment_s = begin_s;
+    while moment_s < begin_s + drag_s + hold_s {
+        let value = has_value.then(|| random.between(60.0, 180.0).round());
+        let touch = Action::Touch(host, address.to_owned(), value);
+        plan.actions.push((WorldTime::from_seconds(moment_s), touch));
+        moment_s += if moment_s < begin_s + drag_s { 1.0 / 30.0 } else { 1.0 };
+    }
+    // A page that is closed says nothing more, and the touch runs out.
+    if random.chance(0.7) {
+        plan.actions.push((WorldTime::from_seconds(moment_s), Action::LetGo(host, address.to_owned())));
+    }
+}
+
+/// The long jam, and everybody hears everybody.
+pub(super) fn long_jam_audio(name: &'static str, random: &mut Random) -> Plan {
+    let mut plan = long_jam(name, random);
+    with_cards(&mut plan, random, 50.0);
+    plan
 }

@@ -148,9 +148,9 @@ fn fault(plan: &mut Plan, random: &mut Random) {
             (about, actions)
         }
         8 => {
-            // Steady clocks jump when a whole machine was paused. What is less than half a round trip the clock core takes
-            // for a change of rate, and states too small an error for many seconds: a limit of its own that it names. Here are
-            // only jumps above half the round trip of the slowest preset.
+            // Steady clocks jump when a whole machine was paused. A jump of less than some tens of milliseconds, on a path
+            // that jitters, the clock core takes for a change of rate, and states too small an error for many seconds: a
+            // limit of its own that it names. Here are only jumps that it must find at once on any preset.
             let by = Duration::from_secs_f64(random.pareto(0.35, 0.4).min(3_600.0));
             let about = format!("the clock of host {host} jumps by {by:.3?} at {begin_s:.1} s");
             (about, vec![(begin, Action::StepClock(host, by))])

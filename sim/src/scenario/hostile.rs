@@ -68,6 +68,8 @@ pub(super) fn oversize(name: &'static str, random: &mut Random) -> Plan {
 pub(super) fn forgery(name: &'static str, random: &mut Random) -> Plan {
     let ways = [Forgery::Damaged, Forgery::Unsigned, Forgery::AnotherAuthor];
     let way = ways.get(random.below(3) as usize).copied().unwrap_or(Forgery::Unsigned);
+    // Drawn apart, so that seeds from before there was this one keep their plans.
+    let way = if random.fork(0x4855_4745).chance(0.25) { Forgery::Huge } else { way };
     let mut plan = band(name, random, Hostile::Forge(way));
     for _ in 0..3 {
         let words = Action::Edit(MALLORY, Edit::Say(TRUE_WORDS.to_owned()));

@@ -22,7 +22,7 @@ fn the_same_seed_gives_the_same_events_and_another_seed_others() {
 
 #[test]
 fn every_scenario_passes_with_its_first_seeds() {
-    for scenario in ALL.iter().filter(|scenario| scenario.name != "long-jam") {
+    for scenario in ALL.iter().filter(|scenario| !SLOW.contains(&scenario.name)) {
         // Two minutes of three sound cards, or half a minute of four, take as long to play as all the rest.
         let is_long = scenario.name == "drifting-cards" || scenario.name.starts_with("hostile-");
         let seeds = if is_long { 1 } else { 3 };
@@ -63,6 +63,7 @@ fn caught_by(plan: &Plan, seed: u64, host: HostId, bug: Sabotage) -> &'static st
 /// Every checker catches the bug it is there for, and no other checker does; without the bug all are content.
 #[test]
 fn each_checker_catches_its_own_bug() {
+    let named = |name, seed| (find(name).unwrap().draw(seed), seed);
     let jam = |seed| (find("first-jam").unwrap().draw(seed), seed);
     let line = |seed| (find("lossy-line").unwrap().draw(seed), seed);
     let forger = |seed| (find("hostile-forgery").unwrap().draw(seed), seed);
@@ -77,6 +78,11 @@ fn each_checker_catches_its_own_bug() {
         (jam(1), Sabotage::DropAudio, "concealed_within_loss"),
         (jam(1), Sabotage::HoldNotes, "notes_end"),
         (forger(1), Sabotage::BelieveForgeries, "forgeries_kept_out"),
+        (named("hands-and-mutes", 1), Sabotage::DropStates, "states_converge"),
+        (named("hands-and-mutes", 1), Sabotage::DropTouches, "touches_converge"),
+        (named("notes-for-instruments", 1), Sabotage::NoInstrument, "instruments_sound"),
+        (named("link-app-on-the-lan", 1), Sabotage::DeafToLink, "link_phase"),
+        (named("two-link-islands", 1), Sabotage::BowToLink, "tempo_kept"),
         (jam(1), Sabotage::TalkWithoutEnd, "bounded_queues"),
         (jam(1), Sabotage::IgnoreTimers, "progress"),
     ];
@@ -144,8 +150,29 @@ fn bandmates_hear_each_other() {
 fn swarms_draw_mostly_chaos_and_every_short_scenario_now_and_then() {
     let drawn: Vec<&str> = (0..3_000).map(|seed| of_seed(seed).name).collect();
     let chaos = drawn.iter().filter(|name| **name == "chaos").count();
-    assert!((1_800..2_200).contains(&chaos), "{chaos}");
-    for scenario in ALL.iter().filter(|scenario| scenario.name != "long-jam") {
+    // Two in three, of eleven seeds in twelve.
+    assert!((1_650..2_020).contains(&chaos), "{chaos}");
+    for scenario in ALL.iter().filter(|scenario| !SLOW.contains(&scenario.name)) {
         assert!(drawn.contains(&scenario.name), "{}", scenario.name);
     }
+}
+
+/// What was wrong: a node that met the Link apps on its LAN just after it had met its bandmates took their tempo for a change
+/// that somebody had made, and gave it to the band.
+#[test]
+fn meeting_link_apps_leaves_the_bands_tempo_alone_with_seeds_1_to_6() {
+    for seed in 1..=6 {
+        for name in ["two-link-islands", "link-app-on-the-lan"] {
+            let report = play(name, seed);
+            assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
+            assert!(report.figures["link_phase_compared"] > 100.0, "{name}: the apps were compared");
+        }
+    }
+}
+
+#[test]
+fn opus_is_heard_where_it_can_be_had() {
+    let report = play("opus-on-lte", 1);
+    assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
+    assert!(report.figures["concealed_share"] < 0.1, "{:?}", report.figures);
 }

@@ -12,6 +12,7 @@
 //! What a run cannot show: several threads, real sockets and their buffers, the media thread, Windows and macOS.
 
 pub mod agenda;
+pub mod drawn;
 pub mod host;
 pub mod internet;
 mod ledger;

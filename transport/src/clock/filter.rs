@@ -18,6 +18,10 @@ const SHORT_NOISE_MEMORY: f64 = 16.0;
 /// A new exchange counts this many times a fair share of all, so that the first guess, which is wide, fades with the
 /// square of their number.
 const HASTE: f64 = 2.0;
+/// Variance of an exchange's offset at least, as a share of the square of half its wait. If all of the wait may be on either
+/// side it is a third; but where both sides wait evenly that costs a quarter of the precision, and this much already keeps
+/// a path that has become slow from spoiling what was learnt on a quick one.
+const WAIT_SHARE: f64 = 1.0 / 12.0;
 /// A surprise above this many sigmas is cut down to it, so one wild exchange cannot drag the estimate.
 const MAX_SURPRISE: f64 = 4.0;
 /// Mean of the last surprises (in sigmas, gain 1/8) at which the model is wrong rather than unlucky: 4.6 sigmas of
@@ -43,6 +47,8 @@ pub(super) struct Sample {
     pub(super) offset_ns: f64,
     /// Round trip less the time the peer took to answer.
     pub(super) delay_ns: f64,
+    /// By how much that is above the quickest: waits on one side only would shift the offset by half of it.
+    pub(super) waited_ns: f64,
 }
 
 #[derive(Debug)]
@@ -153,10 +159,13 @@ impl Filter {
             return None;
         };
         let mut state = state.at(sample.at_s);
-        let noise = self.noise();
+        let learnt = self.noise();
+        let off = sample.offset_ns - state.offset_ns;
+        let noise = learnt.max(WAIT_SHARE * (sample.waited_ns / 2.0).powi(2));
         let surprise_var = state.p[0] + noise;
-        let surprise = (sample.offset_ns - state.offset_ns) / surprise_var.sqrt();
-        self.learn(surprise, surprise_var, noise);
+        let surprise = off / surprise_var.sqrt();
+        self.learn(off / (state.p[0] + learnt).sqrt(), state.p[0] + learnt, learnt);
+        self.lean(surprise);
         let alarm = (self.bias.abs() > MAX_BIAS * self.likeness.repetition().sqrt())
             .then(|| self.bias.powi(2) * noise);
         if let Some(variance) = alarm {
@@ -180,13 +189,17 @@ impl Filter {
         if self.short_noise_var > 2.0 * self.noise_var { self.short_noise_var } else { self.noise_var }
     }
 
-    /// What a surprise (in sigmas) says about noise and bias.
+    /// What a surprise (in sigmas) says about noise.
     fn learn(&mut self, surprise: f64, surprise_var: f64, noise: f64) {
         let seen_var = surprise.clamp(-2.0 * MAX_SURPRISE, 2.0 * MAX_SURPRISE).powi(2) * noise;
         let weight = (HASTE / (self.used + HASTE)).max(1.0 / NOISE_MEMORY);
         self.noise_var += (seen_var - self.noise_var) * weight;
         let weight = (HASTE / (self.used + HASTE)).max(1.0 / SHORT_NOISE_MEMORY);
         self.short_noise_var += (seen_var.min(surprise_var * 9.0) - self.short_noise_var) * weight;
+    }
+
+    /// What it says about the side the truth lies on.
+    fn lean(&mut self, surprise: f64) {
         let bounded = surprise.clamp(-MAX_SURPRISE, MAX_SURPRISE);
         self.bias += (bounded - self.bias) * BIAS_GAIN;
     }

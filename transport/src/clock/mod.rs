@@ -18,9 +18,11 @@
 //!   in one direction only do show, as unequal spread of the two directions, and widen this bound; so do queues that
 //!   drain slowly. It is 3.75 standard errors plus a fixed share for unequal wake-ups.
 //!
-//! A step of either clock (suspend, a restarted peer) breaks causality for the old estimate; two such exchanges in a
-//! row, or a changed incarnation, begin a new estimate. Limits: a step smaller than half the round trip is learnt as
-//! a change of rate would be, within seconds, and a queue that has been slow and unequal since before the first
+//! A step of either clock (suspend, a restarted peer) shows as packets that are quicker one way than any were before,
+//! while those of the other way are slower: waits can only make a packet slower. A step of more than the whole round trip
+//! even breaks causality. Two exchanges in a row that are impossible, three that are too quick, or a changed
+//! incarnation, begin a new estimate. Limits: a step smaller than about three times the stated error and an ordinary wait
+//! is learnt as a change of rate would be, in seconds or some tens of them, and a queue that has been slow and unequal since before the first
 //! exchange is learnt to be so over some tens of seconds; until then the bound may be wrong.
 
 mod filter;
@@ -471,6 +473,7 @@ impl Track {
             at_s: exchange.at.nanos_from(self.origin) as f64 / 1e9,
             offset_ns: exchange.offset_ns().saturating_sub(self.base_offset_ns) as f64,
             delay_ns: exchange.delay_ns() as f64,
+            waited_ns: (exchange.delay_ns() as f64 - self.min_delay_ns()).max(0.0),
         }
     }
 }

@@ -276,3 +276,37 @@ fn a_replayed_path_delays_and_loses_as_the_recorded_one() {
     assert_near("sigma", seen.sigma_ms, truth.sigma_ms, 0.5);
     assert!(seen.reordered < 0.001, "a path that kept the order keeps it: {}", seen.reordered);
 }
+
+#[test]
+fn a_path_does_not_begin_in_a_burst() {
+    let bursts = Bursts { quiet_ms: 900.0, burst_ms: 100.0, loss: 1.0 };
+    let weather = Weather { bursts, ..Weather::calm(1.0) };
+    let at = |ms: u64| WorldTime(ms * 1_000_000);
+    let lost = |seed: u64, ms: u64| {
+        let mut direction = Direction::new(weather, &Random::new(seed), WorldTime(0));
+        direction.send(at(ms), 100).arrival().is_none()
+    };
+    assert!(!(0..2_000).any(|seed| lost(seed, 0)), "all begin quietly");
+    // The share of paths that are in a burst grows to the share of time that bursts take, 10 %.
+    for (ms, share) in [(20, 0.02), (2_000, 0.1)] {
+        let share_lost = (0..4_000).filter(|seed| lost(*seed, ms)).count() as f64 / 4_000.0;
+        assert!((share_lost - share).abs() < 0.015, "{share_lost} after {ms} ms, expected {share}");
+    }
+}
+
+#[test]
+fn held_back_packets_are_counted_as_overtaken_once_each() {
+    let weather = Weather { reorder: 0.05, reorder_ms: 10.0, ..Weather::calm(5.0) };
+    let mut direction = Direction::new(weather, &Random::new(3), WorldTime(0));
+    let mut arrivals = vec![];
+    for packet in 0..20_000u64 {
+        arrivals.push(direction.send(WorldTime(packet * 2_000_000), 100).arrival().unwrap());
+    }
+    let overtaken = |place: usize| {
+        let later = arrivals.iter().skip(place + 1).take(20);
+        later.clone().any(|other| *other < arrivals[place])
+    };
+    let expected = (0..arrivals.len()).filter(|place| overtaken(*place)).count() as u64;
+    assert!(expected > 900, "{expected}");
+    assert_eq!(direction.counters().overtaken, expected);
+}

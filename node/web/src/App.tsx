@@ -24,7 +24,7 @@ export function App() {
     <>
       <Top />
       <Banner />
-      <div class={`stage ${wide.value && panel.value ? "with-panel" : ""}`}>
+      <div class={`stage ${wide.value && panel.value ? "with-panel" : ""} ${state === "open" ? "" : "stale"}`}>
         <main class="main" tabIndex={-1}>
           <Main />
         </main>
@@ -97,7 +97,8 @@ const PILL_ICONS = { good: "check", notice: "health", bad: "warning" } as const;
 
 function HealthPill() {
   const said = verdict();
-  if (!said) return null;
+  // What the node said before it was lost is no news of now.
+  if (!said || connection.value !== "open") return null;
   return (
     <button
       type="button"

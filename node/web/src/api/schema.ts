@@ -2055,7 +2055,7 @@ export interface operations {
     patch_project: {
         parameters: {
             query?: {
-                /** @description `disk` (default) answers once the edits are on disk, `none` at once with `durable: false` */
+                /** @description `disk` (default) answers once the edits are on disk, `none` at once with `durable: false`; numbers that are set again and again with it are committed four times a second */
                 wait?: string;
             };
             header?: never;

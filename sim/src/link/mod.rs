@@ -136,8 +136,10 @@ impl LinkPeer {
         self.say(now_ns);
     }
 
-    /// The app leaves.
+    /// The app leaves, and says nothing after that.
     pub fn leave(&mut self) {
+        self.measuring = None;
+        self.next_say_ns = i64::MAX;
         self.outgoing.push_back((None, Message::Bye));
     }
 

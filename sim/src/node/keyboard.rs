@@ -16,6 +16,8 @@ const LONGEST: Duration = Duration::from_millis(1_200);
 /// Keys: two octaves from middle C.
 const LOWEST: u8 = 60;
 const KEYS: u64 = 24;
+/// The softest stroke; below it an instrument may play what nobody hears.
+const SOFTEST: u8 = 32;
 
 /// One keyboard.
 pub(super) struct Keyboard {
@@ -51,7 +53,7 @@ impl Keyboard {
                 self.held.remove(&key);
             });
         }
-        Some(vec![0x90, key, 1 + self.random.below(127) as u8])
+        Some(vec![0x90, key, SOFTEST + self.random.below(u64::from(128 - SOFTEST)) as u8])
     }
 
     /// Keys that are down.

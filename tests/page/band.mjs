@@ -236,10 +236,12 @@ export async function theBrowser(...flags) {
   let closing = false;
   // "Target closed" says nothing about why; a browser that ended by itself is said to have.
   made.on("disconnected", () => closing || errors.push("the browser ended by itself; is there enough memory?"));
-  cleanUp.push(() => {
+  const close = made.close.bind(made);
+  made.close = () => {
     closing = true;
-    return made.close();
-  });
+    return close();
+  };
+  cleanUp.push(() => made.close());
   if (flags.length === 0) browser = made;
   return made;
 }

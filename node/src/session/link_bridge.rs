@@ -26,7 +26,8 @@ const PHASE_TICKS: u32 = 3;
 
 /// For so long after other apps have appeared in Link, what it plays is what they brought along and no change that
 /// somebody made, ns: Link takes over the older session's tempo at once, but tells of apps and tempo apart.
-const MEETING_NS: i64 = 1_000_000_000;
+/// It is a few ticks, and less than anybody takes from opening an app to turning its knob.
+const MEETING_NS: i64 = 250_000_000;
 
 /// What Link says now.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +114,9 @@ impl LinkBridge {
         if link.peers > seen.peers {
             self.met_ns = Some(now_ns);
         }
+        if let Some(seen) = self.seen.as_mut() {
+            seen.peers = link.peers;
+        }
         if seen.version != version {
             self.remember(register, link);
             // A moved beat alone is not given as tempo: while two Link sessions unite, Link's tempo is about to become
@@ -141,9 +145,6 @@ impl LinkBridge {
         }
         self.foreign_since_ns = None;
         self.check_phase(register, now_ns, link, standing, newly_met, &mut actions);
-        if let Some(seen) = self.seen.as_mut() {
-            seen.peers = link.peers;
-        }
         actions
     }
 
@@ -279,8 +280,8 @@ mod tests {
             // In two steps: the app first, its tempo a moment later.
             let mut bridge = LinkBridge::default();
             bridge.tick(0, &register, &alone, standing);
-            assert_eq!(bridge.tick(SECOND / 4, &register, &link(120.0, 0.5), standing), []);
-            assert_eq!(bridge.tick(SECOND / 2, &register, &playing, standing), given);
+            assert_eq!(bridge.tick(SECOND / 2, &register, &link(120.0, 0.5), standing), []);
+            assert_eq!(bridge.tick(SECOND / 2 + MEETING_NS - 1, &register, &playing, standing), given);
         }
     }
 
@@ -291,7 +292,10 @@ mod tests {
         bridge.tick(0, &register, &LinkReading { peers: 0, ..link(120.0, 0.0) }, LEADER);
         bridge.tick(SECOND / 2, &register, &link(120.0, 1.0), LEADER);
         let changed = link(97.0, 3.5);
-        assert_eq!(bridge.tick(2 * SECOND, &register, &changed, LEADER), [Action::TakeTempo(97.0)]);
+        assert_eq!(
+            bridge.tick(SECOND / 2 + MEETING_NS, &register, &changed, LEADER),
+            [Action::TakeTempo(97.0)]
+        );
     }
 
     #[test]

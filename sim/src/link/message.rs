@@ -31,6 +31,8 @@ pub const OCTETS: usize = 120;
 /// How things stand for one app.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct State {
+    /// Who says it.
+    pub app: u64,
     /// Its session, named after who founded it.
     pub session: u64,
     /// Where the beat is.

@@ -72,6 +72,7 @@ pub struct LinkPeer {
 
 #[derive(Debug)]
 struct Other {
+    app: u64,
     session: u64,
     heard_ns: i64,
 }
@@ -201,19 +202,26 @@ impl LinkPeer {
         if self.others.len() >= MAX_PEERS && !self.others.contains_key(&from) {
             return;
         }
-        self.others.insert(from, Other { session: state.session, heard_ns: now_ns });
+        self.others.insert(from, Other { app: state.app, session: state.session, heard_ns: now_ns });
         if state.session != self.session {
-            if self.measuring.is_none() {
-                self.measure(now_ns, from, state);
-            } else if let Some(measuring) = self.measuring.as_mut().filter(|it| it.of == from) {
-                measuring.state = state;
+            match self.measuring.as_mut() {
+                None => self.measure(now_ns, from, state),
+                Some(measuring) if measuring.of != from => {}
+                Some(measuring) if measuring.state.session == state.session => measuring.state = state,
+                // It has itself joined another session; what was measured was the time of its last one.
+                Some(_) => self.measure(now_ns, from, state),
             }
             return;
         }
         self.follow(&state);
-        // Whoever has founded a session keeps its time.
-        let keeps_time = self.session == self.id;
-        if !keeps_time && self.measuring.is_none() && now_ns - self.measured_ns >= MEASURE_AGAIN_NS {
+        // Whoever has founded a session keeps its time, and is asked for it as long as it is there, as Link does it.
+        let keeps_time = |app: u64| app == self.session;
+        let asked = keeps_time(state.app) || !self.others.values().any(|other| keeps_time(other.app));
+        if !keeps_time(self.id)
+            && asked
+            && self.measuring.is_none()
+            && now_ns - self.measured_ns >= MEASURE_AGAIN_NS
+        {
             self.measure(now_ns, from, state);
         }
     }
@@ -257,7 +265,7 @@ impl LinkPeer {
 
     fn say(&mut self, now_ns: i64) {
         self.next_say_ns = now_ns + SAY_EVERY_NS;
-        let state = State { session: self.session, beats: self.beats, playback: self.playback };
+        let state = State { app: self.id, session: self.session, beats: self.beats, playback: self.playback };
         self.send(None, Message::State(state));
     }
 

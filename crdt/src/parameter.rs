@@ -59,6 +59,8 @@ pub enum DefaultValue {
     Flag(bool),
     /// A text.
     Text(&'static str),
+    /// The name under which the session's nodes find each other.
+    SessionName,
 }
 
 /// Colour of members and tracks that nobody has painted.
@@ -68,7 +70,7 @@ const NAME: Kind = Kind::Text { max_chars: 64, may_be_empty: false };
 
 /// All parameters, in the order in which they are documented.
 const PARAMETERS: [Parameter; 12] = [
-    text("/session/name", NAME, "jam"),
+    Parameter { pattern: "/session/name", unit: "", kind: NAME, default: DefaultValue::SessionName },
     // The range is Ableton Link's.
     number("/transport/tempo_bpm", "bpm", 20.0, 999.0, 120.0),
     text("/transport/time_signature", Kind::TimeSignature, "4/4"),
@@ -102,14 +104,13 @@ impl Parameter {
         if self.kind.accepts(value) { Ok(()) } else { Err(format!("takes {}", self.takes())) }
     }
 
-    /// What a stored value reads as: numbers are brought into range, anything else that does not fit reads as
-    /// the default.
-    pub fn read(&self, stored: Option<Value>) -> Value {
-        let stored = stored.unwrap_or(Value::Null);
+    /// What a stored value reads as: numbers are brought into range; `None` for anything else that does not fit, which
+    /// reads as the default.
+    pub fn read(&self, stored: Value) -> Option<Value> {
         if let (Kind::Number { min, max }, Some(number)) = (self.kind, stored.as_f64()) {
-            return Value::from(number.clamp(min, max));
+            return Some(Value::from(number.clamp(min, max)));
         }
-        if self.kind.accepts(&stored) { stored } else { self.default.to_json() }
+        self.kind.accepts(&stored).then_some(stored)
     }
 
     /// The values it takes, in words: `a number from 20 to 999 bpm`.
@@ -152,8 +153,10 @@ impl Kind {
 }
 
 impl DefaultValue {
-    fn to_json(self) -> Value {
+    /// The value in a session of that name.
+    pub fn in_session(self, name: &str) -> Value {
         match self {
+            DefaultValue::SessionName => Value::from(name),
             DefaultValue::Number(number) => Value::from(number),
             DefaultValue::Flag(flag) => Value::from(flag),
             DefaultValue::Text(text) => Value::from(text),
@@ -207,7 +210,7 @@ mod tests {
     #[test]
     fn every_default_is_a_value_the_parameter_takes() {
         for parameter in parameters() {
-            assert_eq!(parameter.check(&parameter.default.to_json()), Ok(()), "{parameter}");
+            assert_eq!(parameter.check(&parameter.default.in_session("jam")), Ok(()), "{parameter}");
         }
     }
 
@@ -249,10 +252,10 @@ mod tests {
     #[test]
     fn stored_nonsense_reads_as_something_playable() {
         let gain = parameter("/mixer/strip/x/gain_db").unwrap();
-        assert_eq!(gain.read(Some(json!(900.0))), json!(12.0));
-        assert_eq!(gain.read(Some(json!("loud"))), json!(0.0));
-        assert_eq!(gain.read(None), json!(0.0));
+        assert_eq!(gain.read(json!(900.0)), Some(json!(12.0)));
+        assert_eq!(gain.read(json!("loud")), None);
+        assert_eq!(gain.read(json!(null)), None);
         let color = parameter("/tracks/x/color").unwrap();
-        assert_eq!(color.read(Some(json!("#12345"))), json!(DEFAULT_COLOR));
+        assert_eq!(color.read(json!("#12345")), None);
     }
 }

@@ -125,7 +125,7 @@ fn nodes_of_different_sessions_keep_their_projects_apart() {
     band.set(0, "/session/name", "Ours");
     band.connect_all();
     band.pass(10_000);
-    assert_eq!(band.read(1, "/session/name"), json!("jam"));
+    assert_eq!(band.read(1, "/session/name"), json!("other"));
 }
 
 #[test]

@@ -54,6 +54,20 @@ fn a_new_project_shows_defaults_and_holds_nothing() {
 }
 
 #[test]
+fn a_project_is_called_after_its_session_until_somebody_names_it() {
+    let config =
+        Config { signing_key: SigningKey::from_bytes(&[1; 32]), session: "Attic".into(), seed: [1; 32] };
+    let mut project = Project::new(config, Loaded::default());
+    assert_eq!(project.text("/session/name"), Some("Attic".into()));
+    let rename = json!([{"op": "set", "address": "/session/name", "value": "Tuesday"}]);
+    let rename: Vec<Command> = serde_json::from_value(rename).unwrap();
+    project.gesture(0, &rename).unwrap();
+    assert_eq!(project.text("/session/name"), Some("Tuesday".into()));
+    project.undo(0, false).unwrap();
+    assert_eq!(project.text("/session/name"), Some("Attic".into()));
+}
+
+#[test]
 fn the_tree_has_the_addresses_of_the_commands() {
     let mut project = project(1);
     let me = project.me().name();

@@ -203,7 +203,7 @@ impl Project {
                 _ => {
                     let from = match before {
                         Some((_, value)) => value.clone(),
-                        None => match default_of(document, key) {
+                        None => match default_of(document, key, &self.session_name) {
                             Some(value) => value,
                             None => continue,
                         },
@@ -339,7 +339,8 @@ fn address_of(change: &Change) -> String {
     address.strip_suffix("/deleted").map(str::to_owned).unwrap_or(address)
 }
 
-fn default_of(document: &str, key: &str) -> Option<ScalarValue> {
+/// What a register that does not exist reads as, in a session of that name.
+fn default_of(document: &str, key: &str, session_name: &str) -> Option<ScalarValue> {
     if document == ROOT && key.starts_with("tracks/") && key.ends_with("/deleted") {
         return Some(ScalarValue::Boolean(false));
     }
@@ -347,6 +348,7 @@ fn default_of(document: &str, key: &str) -> Option<ScalarValue> {
         DefaultValue::Number(number) => ScalarValue::F64(number),
         DefaultValue::Flag(flag) => ScalarValue::Boolean(flag),
         DefaultValue::Text(text) => ScalarValue::from(text),
+        DefaultValue::SessionName => ScalarValue::from(session_name),
     })
 }
 

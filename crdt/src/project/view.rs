@@ -72,7 +72,8 @@ impl Project {
         let parameter = parameter(address)?;
         let (document, key) = place::of_parameter(address)?;
         let register = self.documents.get(document).and_then(|document| document.register(key));
-        Some(parameter.read(register.map(|register| to_json(&register.value))))
+        let stored = register.and_then(|register| parameter.read(to_json(&register.value)));
+        Some(stored.unwrap_or_else(|| parameter.default.in_session(&self.session_name)))
     }
 
     /// All parameters directly below an address.

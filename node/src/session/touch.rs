@@ -359,9 +359,7 @@ fn can_be_touched(address: &str, with_value: bool) -> bool {
 fn readable(address: &str, value: Value) -> Option<Value> {
     let parameter = crdt::parameter(address)?;
     let fits = value.is_number() || parameter.check(&value).is_ok();
-    let read = fits.then(|| parameter.read(Some(value.clone())))?;
-    // A number where none belongs reads as the default, which nobody holds.
-    (read.is_number() == value.is_number()).then_some(read)
+    fits.then(|| parameter.read(value)).flatten()
 }
 
 fn to_wire(value: Option<&Value>) -> TouchValue {

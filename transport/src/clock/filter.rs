@@ -51,6 +51,13 @@ pub(super) struct Sample {
     pub(super) waited_ns: f64,
 }
 
+impl Sample {
+    /// The way there and the way back, each up to the offset.
+    pub(super) fn ways(&self) -> (f64, f64) {
+        (self.delay_ns / 2.0 + self.offset_ns, self.delay_ns / 2.0 - self.offset_ns)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Filter {
     /// Feed only the quickest of so many exchanges.

@@ -72,6 +72,10 @@ const MAX_DRIFT: f64 = 600e-6;
 /// forgotten by then.
 const ODD_EXCHANGES: u32 = 3;
 const ODD_FOR: Duration = Duration::from_millis(150);
+/// For how long, once to twice, the quickest exchange is remembered, so that a changed route is noticed.
+const QUICKEST_S: f64 = 60.0;
+/// The same where the rates of the clocks are left out of account: a few milliseconds of [`MAX_DRIFT`], and exchanges enough.
+const LATELY_S: f64 = 5.0;
 /// From this factor on ([`Slowness::factor`]) waits that drain slowly explain what looks like a change of rate.
 const SLOW: f64 = 2.0;
 /// How unequal the spread of the two directions may look by chance.
@@ -337,6 +341,10 @@ struct Track {
     quickest: Quickest,
     quickest_there: Quickest,
     quickest_back: Quickest,
+    /// The quickest of the last seconds: round trip, and each way up to the offset, whatever the estimate.
+    lately: Quickest,
+    lately_there: Quickest,
+    lately_back: Quickest,
     latest_s: f64,
 }
 
@@ -352,9 +360,12 @@ impl Track {
             backward: Spread::default(),
             delay: Spread::default(),
             slowness: Slowness::default(),
-            quickest: Quickest::default(),
-            quickest_there: Quickest::default(),
-            quickest_back: Quickest::default(),
+            quickest: Quickest::new(QUICKEST_S),
+            quickest_there: Quickest::new(QUICKEST_S),
+            quickest_back: Quickest::new(QUICKEST_S),
+            lately: Quickest::new(LATELY_S),
+            lately_there: Quickest::new(LATELY_S),
+            lately_back: Quickest::new(LATELY_S),
             latest_s: 0.0,
         }
     }
@@ -368,6 +379,9 @@ impl Track {
         if !is_possible {
             return Some(Oddity::Impossible);
         }
+        if self.has_changed_sides(&sample) {
+            return Some(Oddity::TooQuick);
+        }
         // Waits make an exchange slower; only a step (or a new route) makes it quicker one way than it ever was, and then
         // the offset has moved. What a change of rate may have done since the latest exchange is none.
         let (there, back, error) = self.one_way(&sample)?;
@@ -375,6 +389,22 @@ impl Track {
         let is_quick =
             there + allowed < self.quickest_there.get() || back + allowed < self.quickest_back.get();
         (is_quick && (there - back).abs() / 2.0 > allowed).then_some(Oddity::TooQuick)
+    }
+
+    /// Whether one way was quicker than any in the last seconds, and the other slower by as much: what a step does.
+    ///
+    /// This asks nothing of the estimate, which a step of our own clock makes unsure just before it shows: the exchanges that
+    /// are on their way meanwhile look as if they had waited on one side.
+    fn has_changed_sides(&self, sample: &Sample) -> bool {
+        let (there, back) = sample.ways();
+        let (gained_there, gained_back) = (self.lately_there.get() - there, self.lately_back.get() - back);
+        // The quickest way there and the quickest way back were rarely those of one exchange; how far that is from the
+        // quickest of both is a measure of the jitter that no long wait spoils.
+        let jitter = self.lately.get() - self.lately_there.get() - self.lately_back.get();
+        let allowed = 2.0 * jitter + READ_ERROR_NS + MAX_DRIFT * 1e9 * 2.0 * LATELY_S;
+        self.delay.count >= f64::from(BURST) / 2.0
+            && gained_there.max(gained_back) > allowed
+            && gained_there + gained_back <= 0.0
     }
 
     /// The way there and back of an exchange if the estimate is right but for its error, at most; and that error.
@@ -391,6 +421,10 @@ impl Track {
         self.delay.handle(sample.delay_ns);
         self.slowness.handle(sample.delay_ns);
         self.quickest.handle(sample.at_s, sample.delay_ns);
+        let (there, back) = sample.ways();
+        self.lately.handle(sample.at_s, sample.delay_ns);
+        self.lately_there.handle(sample.at_s, there);
+        self.lately_back.handle(sample.at_s, back);
         if let Some((there, back, _)) = self.one_way(&sample) {
             self.quickest_there.handle(sample.at_s, there);
             self.quickest_back.handle(sample.at_s, back);
@@ -547,22 +581,21 @@ impl Slowness {
     }
 }
 
-/// The least of the current and the previous minute, so that a changed route is noticed.
+/// The least of the current and the previous span of time, so that a changed route is noticed.
 #[derive(Debug)]
 struct Quickest {
     least: [f64; 2],
     since_s: f64,
-}
-
-impl Default for Quickest {
-    fn default() -> Self {
-        Self { least: [f64::INFINITY; 2], since_s: 0.0 }
-    }
+    span_s: f64,
 }
 
 impl Quickest {
+    fn new(span_s: f64) -> Self {
+        Self { least: [f64::INFINITY; 2], since_s: 0.0, span_s }
+    }
+
     fn handle(&mut self, at_s: f64, delay_ns: f64) {
-        if at_s - self.since_s > 60.0 {
+        if at_s - self.since_s > self.span_s {
             self.least = [delay_ns, self.least[0]];
             self.since_s = at_s;
         }

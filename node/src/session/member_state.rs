@@ -205,11 +205,6 @@ impl Ear {
 }
 
 impl MemberState {
-    /// Whether it is connected to more members than one.
-    pub fn is_in_company(&self) -> bool {
-        self.links.iter().filter(|link| link.path != NO_PATH).nth(1).is_some()
-    }
-
     /// What it says about its link to the member with these id bytes.
     pub fn link(&self, id: &[u8]) -> Option<&LinkState> {
         self.links.iter().find(|link| link.peer == id)

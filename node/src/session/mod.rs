@@ -464,7 +464,7 @@ impl<P: Ord + Clone> Session<P> {
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference() == Some(peer);
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
-                let outvoted = timebase::is_far(error) && self.is_outvoted_by(now_ns, peer, error);
+                let outvoted = timebase::is_far(error) && timebase::is_outvoted(error, self.errors());
                 if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference, outvoted) {
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
@@ -490,20 +490,6 @@ impl<P: Ord + Clone> Session<P> {
         } else if decide {
             let claim = Control::ClaimTimebase(self.heartbeat(now_ns));
             self.outputs.push_back(Output::Send(peer.clone(), claim));
-        }
-    }
-
-    /// Whether we are the ones who have to jump to `peer`, which is `error` ns ahead.
-    ///
-    /// Two who see different members count different votes, and might both wait for the other. So whoever is connected
-    /// to the other alone goes to the one in company, as both of them know from what they tell each other. Nobody moves two
-    /// who see each other by this, whatever company it claims.
-    fn is_outvoted_by(&self, now_ns: i64, peer: &P, error: i64) -> bool {
-        let theirs = self.gossip.of(now_ns, peer).map(|state| state.is_in_company());
-        match (self.gossip.own().is_in_company(), theirs) {
-            (false, Some(true)) => true,
-            (true, Some(false)) => false,
-            _ => timebase::is_outvoted(error, self.errors()),
         }
     }
 

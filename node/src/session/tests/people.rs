@@ -17,7 +17,7 @@ fn two() -> Band {
     band
 }
 
-pub(super) fn reading(peer: u8, received: u64) -> ConnectionReading<u8> {
+fn reading(peer: u8, received: u64) -> ConnectionReading<u8> {
     ConnectionReading {
         peer,
         id: vec![peer],

@@ -23,7 +23,7 @@ use self::{
     beat::BeatRegister,
     member_state::Gossip,
     message::{Control, DecodeError, Heartbeat, Hello, PROTOCOL, StreamInfo},
-    timebase::Timebase,
+    timebase::{Patience, Timebase, Vote},
     touch::Touches,
 };
 
@@ -160,6 +160,8 @@ struct Peer {
     clock_offset_ns: Option<i64>,
     /// A claim that arrived before the clock offset was known.
     claimed: bool,
+    /// How long it has been far behind without coming.
+    patience: Patience,
     bad_frames: u32,
     churn: u32,
     churn_since_ns: i64,
@@ -204,6 +206,7 @@ impl<P: Ord + Clone> Session<P> {
                 last: None,
                 clock_offset_ns: None,
                 claimed: false,
+                patience: Patience::default(),
                 bad_frames: 0,
                 churn: 0,
                 churn_since_ns: now_ns,
@@ -429,6 +432,7 @@ impl<P: Ord + Clone> Session<P> {
                 entry.last = None;
                 entry.clock_offset_ns = None;
                 entry.claimed = false;
+                entry.patience = Patience::default();
             }
             self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
             self.forget_person(peer);
@@ -464,13 +468,19 @@ impl<P: Ord + Clone> Session<P> {
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference() == Some(peer);
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
-                let outvoted = timebase::is_far(error) && timebase::is_outvoted(error, self.errors());
+                let vote = match timebase::is_far(error) {
+                    true => timebase::vote(error, self.errors()),
+                    false => Vote::Stay,
+                };
+                let outvoted =
+                    self.peers.get_mut(peer).is_some_and(|entry| entry.patience.is_to_go(now_ns, vote));
                 if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference, outvoted) {
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
             }
             return;
         }
+        entry.patience = Patience::default();
         let decide = self.me.peer < *peer;
         // Without a measured clock a timebase cannot be taken over; the next estimate comes back here.
         let Some(clock_offset) = clock_offset else { return };

@@ -215,6 +215,29 @@ fn halves_of_a_split_keep_playing_and_meet_again_on_one_beat() {
     assert!((band.beat(0, 62 * SECOND) - band.beat(1, 62 * SECOND)).abs() < 1e-6);
 }
 
+/// Found by the simulator on `chaos`, seed 224: Carol's clock jumps while she reaches only Bob, and Bob reaches Alice too. Bob
+/// had the majority on his side, Carol was ahead of him in a band of two, and both stayed.
+#[test]
+fn whoever_jumped_comes_back_though_it_sees_only_one_of_the_band() {
+    let mut band = Band::new();
+    for _ in 0..3 {
+        band.start(0, "jam", 120.0, 0);
+    }
+    band.connect(0, 0, 1);
+    band.connect(0, 1, 2);
+    band.run(0, 2 * SECOND);
+    let before = band.beat(0, 2 * SECOND);
+    let jump = 387 * MS;
+    band.clocks[2] += jump;
+    band.nodes[1].handle_clock(2 * SECOND, &2, jump);
+    band.nodes[2].handle_clock(2 * SECOND + jump, &1, -jump);
+    band.run(2 * SECOND, 8 * SECOND);
+    for node in [1, 2] {
+        assert!((band.beat(node, 8 * SECOND) - band.beat(0, 8 * SECOND)).abs() < 1e-6, "player {node}");
+    }
+    assert!((band.beat(0, 2 * SECOND) - before).abs() < 1e-9, "the two who agreed stay");
+}
+
 #[test]
 fn nonsense_from_a_peer_ends_in_its_dismissal() {
     let mut band = Band::new();

@@ -12,9 +12,14 @@
 //!
 //! The offsets between clocks come from `transport::clock`; this file only combines them.
 
+use std::cmp::Ordering;
+
 /// Steering error above which the offset is set instead of slewed, ns. Larger than any honest error of an
 /// internet path, so only a new timebase, a suspended machine or a healed split gets there.
 const STEP_ABOVE_NS: i64 = 20_000_000;
+/// How long a tie may last before the one ahead, who would stay, goes to the other, ns: ten heartbeats. The other, if it sees
+/// the same tie, comes within one; it stays only because it sees more members than we do.
+const TIE_NS: i64 = 5_000_000_000;
 /// Share of the error that one update takes away.
 const SLEW_DIVISOR: i64 = 8;
 
@@ -60,7 +65,7 @@ impl Timebase {
     ///
     /// Small errors are taken away slowly, and only towards the reference. A member that is far away is another matter: a
     /// machine that slept comes back with an old session time, a split may have lasted long, or somebody lies about its
-    /// clock. One of the two has to jump, and `outvoted` says that it is us ([`is_outvoted`]).
+    /// clock. One of the two has to jump, and `outvoted` says that it is us ([`vote`], [`Patience`]).
     pub fn steer(
         &mut self,
         their_offset_ns: i64,
@@ -95,24 +100,67 @@ pub fn is_far(error_ns: i64) -> bool {
     error_ns.unsigned_abs() > STEP_ABOVE_NS.unsigned_abs()
 }
 
+/// What the members of a timebase say, by where they are, to our staying apart from one that is far away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vote {
+    /// Most of them are not there: it has to come to us.
+    Stay,
+    /// As many are there as are not, and it is behind: time that was played is not played again, so it has to come to us.
+    Tie,
+    /// We have to go there.
+    Go,
+}
+
 /// Whether we are the ones who have to jump to a member that is `error_ns` ahead, when the members of our timebase are
 /// ahead by `others_ns`.
 ///
-/// The greater group stays, and of two equal ones the one that is ahead; time that was played is not played again. So
-/// exactly one of two groups moves, and a single member, whatever it says of its clock, moves no two others.
-pub fn is_outvoted(error_ns: i64, others_ns: impl Iterator<Item = i64>) -> bool {
+/// The greater group stays, and of two equal ones the one that is ahead. So of two groups that see each other exactly one
+/// moves, and a single member, whatever it says of its clock, moves no two others.
+pub fn vote(error_ns: i64, others_ns: impl Iterator<Item = i64>) -> Vote {
     let (mut ahead, mut behind, mut all) = (0, 0, 1);
     for other_ns in others_ns {
         all += 1;
         ahead += usize::from(is_far(other_ns) && other_ns > 0);
         behind += usize::from(is_far(other_ns) && other_ns < 0);
     }
-    if error_ns > 0 { 2 * ahead >= all } else { 2 * behind > all }
+    let there = if error_ns > 0 { ahead } else { behind };
+    match (2 * there).cmp(&all) {
+        Ordering::Greater => Vote::Go,
+        Ordering::Equal if error_ns > 0 => Vote::Go,
+        Ordering::Equal => Vote::Tie,
+        Ordering::Less => Vote::Stay,
+    }
+}
+
+/// How long a member that is far behind has not come to us although by what we see it should.
+///
+/// Where not everybody reaches everybody, the two ends of a connection do not count the same votes: Carol, whose clock
+/// jumped, reaches Bob only, and Bob, with Alice on his side, stays. That Bob does not come tells Carol so. Limit: two
+/// groups of several members each, joined by one connection alone, stay apart until there are more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    since_ns: Option<i64>,
+}
+
+impl Patience {
+    /// Whether to jump to the member for which the votes are these.
+    pub fn is_to_go(&mut self, now_ns: i64, vote: Vote) -> bool {
+        if vote != Vote::Tie {
+            self.since_ns = None;
+            return vote == Vote::Go;
+        }
+        let since_ns = *self.since_ns.get_or_insert(now_ns);
+        now_ns.saturating_sub(since_ns) >= TIE_NS
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn goes(error_ns: i64, others_ns: impl Iterator<Item = i64>) -> bool {
+        vote(error_ns, others_ns) == Vote::Go
+    }
 
     #[test]
     fn session_time_of_a_founder_is_its_age() {
@@ -151,9 +199,9 @@ mod tests {
             (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
         // The sleeper's clock stood still for an hour: the band's clock is now that much ahead.
         let hour = 3_600_000_000_000;
-        assert!(!band.steer(0, -hour, true, is_outvoted(-hour, [-hour].into_iter())));
+        assert!(!band.steer(0, -hour, true, goes(-hour, [-hour].into_iter())));
         assert_eq!(band.offset_ns, 0);
-        assert!(sleeper.steer(0, hour, false, is_outvoted(hour, [hour].into_iter())));
+        assert!(sleeper.steer(0, hour, false, goes(hour, [hour].into_iter())));
         assert_eq!(sleeper.offset_ns, hour);
     }
 
@@ -163,7 +211,7 @@ mod tests {
         for (ahead, behind) in (1..6).flat_map(|ahead| (1..6).map(move |behind| (ahead, behind))) {
             let seen_from_behind = std::iter::repeat_n(far, ahead).chain(std::iter::repeat_n(0, behind - 1));
             let seen_from_ahead = std::iter::repeat_n(-far, behind).chain(std::iter::repeat_n(0, ahead - 1));
-            let (up, down) = (is_outvoted(far, seen_from_behind), is_outvoted(-far, seen_from_ahead));
+            let (up, down) = (goes(far, seen_from_behind), goes(-far, seen_from_ahead));
             assert_ne!(up, down, "{ahead} ahead of {behind}");
             assert_eq!(up, ahead >= behind, "{ahead} ahead of {behind}");
         }

@@ -8,13 +8,28 @@ use crate::{clock::WorldTime, network::HostId};
 /// Estimates below this number are too few to judge a share by.
 const FEWEST: u64 = 500;
 
+/// How long one piece of bad luck of an estimate may be seen: until there are several times as many exchanges as in the
+/// opening burst of 0.9 s, which is asked the fastest.
+const STRETCH: Duration = Duration::from_secs(5);
+/// Beyond this multiple of the stated error it is no luck: 7.5 standard errors instead of 3.75.
+const BY_CHANCE: u64 = 2;
+
 /// The true offset is always inside the bound that follows from causality, and inside the stated error but
-/// for the few estimates that a three-sigma error admits.
+/// for the few estimates that an error of 3.75 sigmas admits.
+///
+/// Errors wander slowly, so these few come in a row instead of spread over all runs: of the clock core alone, on a path with
+/// jitter that remembers itself for 20 ms, 3 of 100 000 estimates are outside, but 5 of 12 000 runs of half a minute have
+/// more than one in a hundred outside. No bound made of standard errors avoids that. So the longest such stretch of a run,
+/// of one pair, is not held against it; two of them, or one far outside, are.
 pub(super) struct ClockBound {
     allowed_misses: f64,
     slack_ns: u64,
     estimates: u64,
     misses: u64,
+    /// Misses that may be luck, in stretches: by pair, for both ends measure with the same packets, when the latest
+    /// stretch began, and how many it has.
+    stretches: BTreeMap<(HostId, HostId), (WorldTime, u64)>,
+    longest_stretch: u64,
     /// Misses by observer and observed, with the time of the latest.
     by_pair: BTreeMap<(HostId, HostId), (u64, WorldTime)>,
     worst_us: f64,
@@ -30,6 +45,8 @@ impl ClockBound {
             slack_ns: u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX),
             estimates: 0,
             misses: 0,
+            stretches: BTreeMap::new(),
+            longest_stretch: 0,
             by_pair: BTreeMap::new(),
             worst_us: 0.0,
             worst_ratio: 0.0,
@@ -37,8 +54,19 @@ impl ClockBound {
         }
     }
 
+    /// The share of misses beyond the one stretch that may be luck.
     fn missed_share(&self) -> f64 {
-        self.misses as f64 / self.estimates.max(1) as f64
+        (self.misses - self.longest_stretch) as f64 / self.estimates.max(1) as f64
+    }
+
+    /// Notes a miss that may be luck.
+    fn miss_by_chance(&mut self, at: WorldTime, one: HostId, other: HostId) {
+        let (began, misses) = self.stretches.entry((one.min(other), one.max(other))).or_insert((at, 0));
+        if at.since(*began) > STRETCH {
+            (*began, *misses) = (at, 0);
+        }
+        *misses += 1;
+        self.longest_stretch = self.longest_stretch.max(*misses);
     }
 }
 
@@ -58,6 +86,9 @@ impl Checker for ClockBound {
                     self.estimates += 1;
                     if error_ns > clock.stated.error_ns.saturating_add(self.slack_ns) {
                         self.misses += 1;
+                        if error_ns <= clock.stated.error_ns.saturating_mul(BY_CHANCE) {
+                            self.miss_by_chance(moment.at, host, clock.of);
+                        }
                         let pair = self.by_pair.entry((host, clock.of)).or_default();
                         *pair = (pair.0 + 1, moment.at);
                     }
@@ -104,7 +135,7 @@ mod tests {
     use crate::checker::{ClockMoment, Moment, NodeMoment};
     use transport::clock::Estimate;
 
-    fn moment(true_offset_ns: i64) -> Moment {
+    fn moment(index: u64, true_offset_ns: i64) -> Moment {
         let stated = Estimate {
             offset_ns: 0,
             error_ns: 100,
@@ -130,18 +161,35 @@ mod tests {
             says: crate::checker::People::default(),
             hears: BTreeMap::new(),
         };
-        Moment { nodes: vec![Some(node)], ..Moment::default() }
+        Moment { at: WorldTime(index * 100_000_000), nodes: vec![Some(node)], ..Moment::default() }
     }
 
     #[test]
     fn an_offset_outside_causality_is_refused_at_once_and_many_small_misses_at_the_end() {
         let mut checker = ClockBound::new(0.01, Duration::ZERO);
-        assert!(checker.observe(&Fact::Moment(&moment(1_001))).is_err());
+        assert!(checker.observe(&Fact::Moment(&moment(0, 1_001))).is_err());
         let mut checker = ClockBound::new(0.01, Duration::ZERO);
         for index in 0..1_000 {
             let offset = if index % 50 == 0 { 101 } else { 99 };
-            assert!(checker.observe(&Fact::Moment(&moment(offset))).is_ok());
+            assert!(checker.observe(&Fact::Moment(&moment(index, offset))).is_ok());
         }
         assert!(checker.observe(&Fact::End(&[])).is_err());
+    }
+
+    #[test]
+    fn one_stretch_just_outside_is_luck_and_two_or_one_far_outside_are_not() {
+        let judge = |missed: &[std::ops::Range<u64>], outside| {
+            let mut checker = ClockBound::new(0.01, Duration::ZERO);
+            for index in 0..1_000 {
+                let is_missed = missed.iter().any(|stretch| stretch.contains(&index));
+                let offset = if is_missed { outside } else { 99 };
+                assert!(checker.observe(&Fact::Moment(&moment(index, offset))).is_ok());
+            }
+            checker.observe(&Fact::End(&[]))
+        };
+        assert!(judge(&[10..40], 150).is_ok());
+        assert!(judge(&[10..40], 201).is_err());
+        assert!(judge(&[10..40, 500..530], 150).is_err());
+        assert!(judge(&[10..90], 150).is_err(), "longer than luck lasts");
     }
 }

@@ -11,7 +11,9 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const ROWS: u16 = 24;
@@ -20,7 +22,10 @@ const COLUMNS: u16 = 110;
 /// The program in a terminal; killed on drop.
 pub struct Terminal {
     child: Child,
-    keyboard: File,
+    /// `None` once it is hung up.
+    keyboard: Option<File>,
+    eyes: Option<JoinHandle<()>>,
+    hung_up: Arc<AtomicBool>,
     /// The program's side, held so that the terminal outlives the program.
     line: OwnedFd,
     screen: Arc<Mutex<vt100::Parser>>,
@@ -41,19 +46,36 @@ impl Terminal {
         let mut output = keyboard.try_clone().expect("the terminal's output");
         let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
         let shown = Arc::clone(&screen);
-        std::thread::spawn(move || {
+        let hung_up = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&hung_up);
+        let eyes = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut bytes) {
+            while !ends.load(Ordering::Relaxed)
+                && let Ok(length @ 1..) = output.read(&mut bytes)
+            {
                 shown.lock().unwrap().process(&bytes[..length]);
             }
         });
-        Self { child, keyboard, line: pty.slave, screen }
+        Self { child, keyboard: Some(keyboard), eyes: Some(eyes), hung_up, line: pty.slave, screen }
     }
 
     /// Presses keys.
     #[track_caller]
     pub fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("press a key");
+        let keyboard = self.keyboard.as_mut().expect("a terminal that is not hung up");
+        keyboard.write_all(keys.as_bytes()).expect("press a key");
+    }
+
+    /// The terminal goes away, as when an ssh breaks: the program is told by SIGHUP, and can neither read nor write.
+    #[track_caller]
+    pub fn hang_up(&mut self) {
+        self.hung_up.store(true, Ordering::Relaxed);
+        // The eyes look up at the next thing on the screen only.
+        let mut line = File::from(self.line.try_clone().expect("the terminal's line"));
+        line.write_all(b"\r").expect("write on the screen");
+        self.eyes.take().expect("hung up once").join().expect("eyes on the screen");
+        self.keyboard = None;
+        kill(pid(&self.child), Signal::SIGHUP).expect("send SIGHUP");
     }
 
     /// What is on the screen.

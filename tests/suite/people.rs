@@ -349,6 +349,11 @@ fn the_band_is_seen_and_steered_in_a_terminal() {
         assert_eq!(terminal.ends(PATIENCE), 0, "{end:?}");
         assert!(terminal.is_as_before(), "{end:?}");
     }
+
+    let mut terminal = Terminal::run(alice.host(), &directory, &["tui"]);
+    terminal.shows(PATIENCE, "Alice");
+    terminal.hang_up();
+    terminal.ends(PATIENCE);
 }
 
 #[test]

@@ -64,6 +64,12 @@ impl ProfileStore {
         Self { path: Some(data_dir.join(FILE_NAME)), profile: Mutex::new(read(data_dir)) }
     }
 
+    /// Answers that are written down nowhere.
+    #[must_use]
+    pub fn of(profile: Profile) -> Self {
+        Self { path: None, profile: Mutex::new(profile) }
+    }
+
     /// The answers now.
     #[must_use]
     pub fn get(&self) -> Profile {

@@ -29,9 +29,12 @@ use crate::{
     device::{self, AudioChoice, DeviceConfig, SwitchError, monotonic_ns},
 };
 
-/// Colours for players who have not chosen one: told apart in dark and light, and by most of the colour-blind
-/// (Okabe and Ito, 2008).
-const COLORS: [&str; 7] = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"];
+/// Colours for players who have not chosen one: those the page offers (`node/web/src/text.ts`), so that the suggested one
+/// is seen among them.
+const COLORS: [&str; 10] = [
+    "#e5705f", "#e8a33d", "#cfc04a", "#74b95a", "#3fb6a0", "#4aa3df", "#8088ee", "#b874d8", "#e06fa8",
+    "#9a8c7c",
+];
 /// Time between two changes of the device. Each is a new stream for the others, who send a member away that announces
 /// more than eight in ten seconds (`session::MAX_CHURN`).
 const BETWEEN_SWITCHES: Duration = Duration::from_millis(1_300);
@@ -319,7 +322,7 @@ fn not_kept(error: DataDirError) -> BackendError {
 
 fn color_of(peer: &PeerId) -> &'static str {
     let sum = peer.to_bytes().iter().fold(0usize, |sum, byte| sum + usize::from(*byte));
-    COLORS.get(sum % COLORS.len()).copied().unwrap_or("#56b4e9")
+    COLORS.get(sum % COLORS.len()).copied().unwrap_or("#4aa3df")
 }
 
 fn audio_device(device: &device::AudioDevice) -> AudioDevice {

@@ -106,6 +106,8 @@ pub struct Figures {
     pub seconds: usize,
     /// The members.
     pub peers: Vec<PeerFigures>,
+    /// Ids and names of those who were heard a while ago and cannot be reached now.
+    pub unreachable: Vec<(String, String)>,
 }
 
 /// The last seconds of a member.
@@ -157,6 +159,7 @@ pub fn diagnose(figures: &Figures) -> Verdict {
     for member in &figures.peers {
         keep_worse(&mut worst, clock(member));
     }
+    keep_worse(&mut worst, missing(figures));
     worst.unwrap_or_else(|| all_is_well(figures))
 }
 
@@ -415,6 +418,29 @@ fn clock(peer: &PeerFigures) -> Option<Verdict> {
         culprit: Culprit::Clock(peer.id.clone()),
         remedy: None,
     })
+}
+
+/// Last of all: whoever is away is seen to be, and comes back without anybody's help.
+fn missing(figures: &Figures) -> Option<Verdict> {
+    let (id, name) = figures.unreachable.first()?;
+    let (sentence, culprit) = match figures.unreachable.len() {
+        1 => (
+            format!(
+                "{} cannot be reached: their Bandmesh ended or their network did. They come back by themselves.",
+                shown(name)
+            ),
+            Culprit::Peer(id.clone()),
+        ),
+        many if figures.peers.is_empty() => (
+            format!("None of the {many} others can be reached: look after your own network first."),
+            Culprit::Network,
+        ),
+        many => (
+            format!("{} and {} more cannot be reached. They come back by themselves.", shown(name), many - 1),
+            Culprit::Unknown(None),
+        ),
+    };
+    Some(Verdict { severity: Severity::Notice, sentence, culprit, remedy: None })
 }
 
 fn all_is_well(figures: &Figures) -> Verdict {

@@ -11,7 +11,7 @@ use super::{
     brain::{Inner, PeerView, lock},
     cpu::CpuMeter,
     diagnosis::{Figures, PeerFigures, WINDOW_S, diagnose},
-    history::{DeviceRow, MachineSample, PeerNow, PeerSample},
+    history::{DeviceRow, History, MachineSample, PeerNow, PeerSample, ROWS},
     listening::{Heard, Listening},
     wake::WakeMeter,
 };
@@ -25,6 +25,9 @@ use crate::{
 /// What the player is told when the microphone hears the speakers.
 const FEEDBACK_WARNING: &str =
     "your microphone hears your speakers: the others hear themselves late, and it may howl; use headphones";
+/// Seconds without a member until that is a finding, so that a path that is found again at once is none. It is one for as
+/// long as the member is in the history.
+const MISSED_AFTER_S: usize = 3;
 /// Seconds over which the longest callback is shown.
 const LOAD_SECONDS: usize = 5;
 
@@ -80,11 +83,10 @@ impl Observer {
         let period = info.period_frames.clamp(1, MAX_PERIOD_FRAMES as u32);
         let period_us = f64::from(period) * 1e6 / f64::from(info.rate_hz.max(1));
         let callback_load = (longest_us > 0.0).then(|| longest_us / period_us);
-        let views: Vec<(PeerId, PeerView)> = lock(&inner.peers)
+        let (views, others): (Vec<(PeerId, PeerView)>, Vec<_>) = lock(&inner.peers)
             .iter()
-            .filter(|(_, view)| view.member)
             .map(|(peer, view)| (*peer, view.clone()))
-            .collect();
+            .partition(|(_, view)| view.member);
         let members: Vec<_> = views
             .iter()
             .map(|(peer, view)| {
@@ -125,6 +127,13 @@ impl Observer {
                         })
                     })
                     .collect(),
+                unreachable: others
+                    .iter()
+                    .filter(|(peer, _)| {
+                        was_heard(&history, peer, ROWS) && !was_heard(&history, peer, MISSED_AFTER_S)
+                    })
+                    .map(|(peer, view)| (peer.to_string(), view.name.clone()))
+                    .collect(),
             }
         };
         lock(&inner.session).set_strain(monotonic_ns() as i64, figures.strain);
@@ -139,6 +148,11 @@ impl Observer {
             inner.notify(Notice::Status);
         }
     }
+}
+
+/// Whether there is anything of this member in the last `seconds`.
+fn was_heard(history: &History<PeerId>, peer: &PeerId, seconds: usize) -> bool {
+    history.peers(seconds).any(|(other, _, mut rows)| other == peer && rows.any(|row| row.is_some()))
 }
 
 /// How hard the machine worked in these seconds.

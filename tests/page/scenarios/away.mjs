@@ -27,6 +27,15 @@ export default async function () {
   }, 40_000);
   await eventually("the chat says so", async () => /Bob/.test((await chat.locator(".news").allInnerTexts()).join("\n")), 40_000);
   assert.ok(await strip(page, carol).isVisible(), "Carol plays on");
+  await eventually("the health button says who is missing", async () =>
+    /Bob cannot be reached/.test(await page.locator(".pill").getAttribute("aria-label")),
+  );
+  await page.locator(".toast", { hasText: "Bob" }).waitFor();
+  const [toast, mute] = await Promise.all([
+    page.locator(".toasts").boundingBox(),
+    page.getByRole("button", { name: "Mute my microphone" }).boundingBox(),
+  ]);
+  assert.ok(toast.x > mute.x + mute.width || toast.y > mute.y + mute.height, "no news lies on my own mute");
   await shot(page, "bandmate-away-1440-dark");
   step("Bob is gone, and the page says so");
 

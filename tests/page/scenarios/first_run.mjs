@@ -13,6 +13,8 @@ export default async function () {
   assert.equal(await page.evaluate(() => history.length <= 2), true);
   assert.ok(!(await page.content()).includes(alice.token), "the token is nowhere in the page");
 
+  const suggested = welcome.locator(".swatches [aria-pressed=true]");
+  await eventually("one of the colours is suggested", async () => (await suggested.count()) === 1);
   await welcome.getByLabel("Your name").fill("Alice");
   await welcome.getByRole("button", { name: "teal" }).click();
   await welcome.getByRole("button", { name: "Guitar" }).click();
@@ -45,4 +47,17 @@ export default async function () {
   await alice.launch();
   await eventually("the node remembers", async () => (await alice.api("GET", "/setup")).done === true);
   assert.equal((await alice.api("GET", "/setup")).name, "Alice");
+
+  const bob = await Node.start("Bob", { fresh: true, peers: [alice] });
+  await eventually("Bob hears Alice", async () => (await bob.hears(alice))?.audio?.received > 0);
+  const { color: bobs } = await bob.api("GET", "/setup");
+  await alice.api("PUT", "/setup", { color: bobs });
+  await eventually("Bob's node knows her colour", async () => (await bob.shared(`/members/${alice.id}`)).color === bobs);
+  const other = await open(bob);
+  const free = other.getByRole("dialog", { name: "Welcome to the band" }).locator(".swatches [aria-pressed=true] .swatch");
+  await eventually("a colour is suggested that no bandmate has", async () => {
+    const style = await free.getAttribute("style");
+    return style && !style.includes(bobs);
+  });
+  step("the suggested colour is a free one");
 }

@@ -14,6 +14,9 @@ export default async function () {
   }
   await page.keyboard.press("Space");
   await page.keyboard.press("m");
+  await page.keyboard.press(",");
+  await page.getByRole("dialog").getByRole("button", { name: "Done" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.waitForTimeout(300);
   assert.equal((await alice.api("GET", "/transport")).playing, false);
   const mutations = [

@@ -23,6 +23,8 @@ use model::{Model, Said};
 
 /// Time between two pictures: smooth enough for a meter, little enough for a slow line.
 const FRAME: Duration = Duration::from_millis(50);
+/// Time to put the terminal back and end, once told to.
+const GRACE: Duration = Duration::from_secs(2);
 /// What the node said that may wait to be shown; more is dropped, meters first of all.
 const QUEUE: usize = 256;
 
@@ -110,6 +112,11 @@ fn told_to_end() -> io::Result<Arc<AtomicBool>> {
             }
         });
         tell.store(true, Ordering::Relaxed);
+        std::thread::sleep(GRACE);
+        // Still here: the terminal itself is gone, as with an ssh that broke. Crossterm takes its errors for an empty
+        // line and asks again without a pause, so the loop that draws never looks up, and a core would be busy for good.
+        let _ = ratatui::try_restore();
+        std::process::exit(1);
     })?;
     Ok(told)
 }

@@ -97,6 +97,22 @@ fn the_screen_shows_the_band_the_beat_and_what_is_wrong() {
 }
 
 #[test]
+fn names_and_signs_are_read_on_eighty_columns() {
+    let mut model = model();
+    let mut peers = Pretended::new().peers();
+    (peers[0].name, peers[0].muted_by_me) = ("Robin (drums)".into(), true);
+    model.hear(message("peers", peers));
+    let wide = picture(&model, 80, 24);
+    for wanted in ["Robin (drums)", "Tight, 6 ms", "lan", "muted by me"] {
+        assert!(wide.contains(wanted), "{wanted}:\n{wide}");
+    }
+    let narrow = picture(&model, 50, 24);
+    for wanted in ["Robin", "Tight, 6 ms"] {
+        assert!(narrow.contains(wanted), "{wanted}:\n{narrow}");
+    }
+}
+
+#[test]
 fn keys_mute_solo_and_mix_the_selected_player_only() {
     let mut model = model();
     assert_eq!(press(&mut model, KeyCode::Char('m')), put("/me", json!({"muted": true})));

@@ -11,8 +11,6 @@ use crate::cli::peers::in_words;
 use crate::cli::printable;
 use crate::control::types::{Path, Peer, PeerState, SILENCE_DB, Severity};
 
-/// A meter's characters, from [`METER_FLOOR_DB`] to full scale.
-const METER_CHARS: usize = 18;
 /// Softer than this a meter is empty, dB.
 const METER_FLOOR_DB: f32 = -54.0;
 /// From here on a meter is yellow, and from the next on red, dB.
@@ -81,15 +79,26 @@ fn header(model: &Model) -> Line<'static> {
 
 fn draw_members(model: &Model, frame: &mut Frame, area: Rect) {
     let head = Row::new(["", "NAME", "LEVEL", "GAIN", "LATENCY", "PATH", ""]).dim();
+    // Names are what one looks for: a narrow terminal takes room from meters, and the path away, before it cuts them.
+    let (meter_chars, path_chars, names, signs) = match area.width {
+        100.. => (18, 9, 1, 2),
+        70.. => (12, 9, 1, 1),
+        _ => (8, 0, 2, 1),
+    };
     let selected = model.selected_row();
     let my_level = model.meters.input.iter().map(|level| level.peak_db).fold(SILENCE_DB, f32::max);
     let me = model.status.as_ref().map_or("me".to_owned(), |status| printable(&status.name));
     let (gain, sign) = model.status.as_ref().map_or((String::new(), "you"), |status| {
         (format!("{:+.0} dB", status.me.input_gain_db), if status.me.muted { "you, muted" } else { "you" })
     });
-    let mut rows = vec![row(selected == 0, me, meter(my_level), gain, String::new(), "", sign.to_owned())];
+    let mut rows =
+        vec![row(selected == 0, me, meter(my_level, meter_chars), gain, String::new(), "", sign.to_owned())];
     rows.extend(
-        model.peers.iter().enumerate().map(|(index, peer)| member(model, selected == index + 1, peer)),
+        model
+            .peers
+            .iter()
+            .enumerate()
+            .map(|(index, peer)| member(model, selected == index + 1, peer, meter_chars)),
     );
     let visible = usize::from(area.height.saturating_sub(1)).max(1);
     // The selected one is always in the picture.
@@ -97,17 +106,17 @@ fn draw_members(model: &Model, frame: &mut Frame, area: Rect) {
     let rows = rows.into_iter().skip(skipped);
     let widths = [
         Constraint::Length(1),
-        Constraint::Fill(1),
-        Constraint::Length(METER_CHARS as u16),
+        Constraint::Fill(names),
+        Constraint::Length(meter_chars),
         Constraint::Length(7),
         Constraint::Length(16),
-        Constraint::Length(9),
-        Constraint::Fill(2),
+        Constraint::Length(path_chars),
+        Constraint::Fill(signs),
     ];
     frame.render_widget(Table::new(rows, widths).header(head), area);
 }
 
-fn member(model: &Model, selected: bool, peer: &Peer) -> Row<'static> {
+fn member(model: &Model, selected: bool, peer: &Peer, meter_chars: u16) -> Row<'static> {
     let level = model.meters.peers.iter().find(|level| level.peer_id == peer.peer_id);
     let level = level.map_or(SILENCE_DB, |level| level.peak_db);
     let latency = peer.audio.as_ref().and_then(|audio| audio.one_way_ms).map(in_words);
@@ -130,7 +139,7 @@ fn member(model: &Model, selected: bool, peer: &Peer) -> Row<'static> {
     row(
         selected,
         printable(&peer.name),
-        meter(level),
+        meter(level, meter_chars),
         format!("{:+.0} dB", peer.gain_db),
         latency.unwrap_or_default(),
         path,
@@ -154,15 +163,15 @@ fn row(
 }
 
 /// A bar that can be read without colours too.
-fn meter(peak_db: f32) -> Line<'static> {
+fn meter(peak_db: f32, chars: u16) -> Line<'static> {
     let share = ((peak_db - METER_FLOOR_DB) / -METER_FLOOR_DB).clamp(0.0, 1.0);
-    let full = (share * METER_CHARS as f32).round() as usize;
+    let full = (share * f32::from(chars)).round() as usize;
     let color = match peak_db {
         CLIPPING_DB.. => Color::Red,
         LOUD_DB.. => Color::Yellow,
         _ => Color::Green,
     };
-    let (bar, rest) = ("█".repeat(full), "·".repeat(METER_CHARS - full.min(METER_CHARS)));
+    let (bar, rest) = ("█".repeat(full), "·".repeat(usize::from(chars).saturating_sub(full)));
     Line::from(vec![bar.fg(color), rest.dim()])
 }
 

@@ -49,6 +49,20 @@ fn nothing_wrong_names_nobody() {
 }
 
 #[test]
+fn whoever_cannot_be_reached_is_named_unless_something_worse_is_known() {
+    let lost = |name: &str| (name.to_lowercase(), name.to_owned());
+    let verdict = change(|f| f.unreachable = vec![lost("Ada")]);
+    assert_eq!((verdict.severity, verdict.culprit), (Severity::Notice, Culprit::Peer("ada".into())));
+    assert!(verdict.sentence.starts_with("Ada cannot be reached"), "{}", verdict.sentence);
+    let two = change(|f| f.unreachable = vec![lost("Ada"), lost("Sam")]);
+    assert!(two.sentence.starts_with("Ada and 1 more"), "{}", two.sentence);
+    let all = change(|f| (f.peers, f.unreachable) = (Vec::new(), vec![lost("Ada"), lost("Sam")]));
+    assert_eq!(all.culprit, Culprit::Network, "{}", all.sentence);
+    let worse = change(|f| (f.strain.xruns, f.unreachable) = (7, vec![lost("Ada")]));
+    assert_eq!(worse.culprit, Culprit::Device);
+}
+
+#[test]
 fn card_that_misses_deadlines_on_an_idle_machine_gets_a_longer_period() {
     let verdict = change(|f| f.strain.xruns = 7);
     assert_eq!((verdict.severity, &verdict.culprit), (Severity::Bad, &Culprit::Device));

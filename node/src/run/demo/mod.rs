@@ -22,7 +22,7 @@ use transport::Multiaddr;
 use self::score::Part;
 use super::{failed, introduce, on_runtime, prepare, say, signals, start, start_log, stop};
 use crate::{
-    cli::{Event, Exit, Options, ProfileStore},
+    cli::{Event, Exit, Options, Profile, ProfileStore},
     codec::Codec,
     device::{AudioChoice, DeviceConfig},
     node::{Node, Settings},
@@ -120,6 +120,7 @@ impl Band {
         peers.extend(self.seats.iter().filter_map(|seat| Some(seat.mate.as_ref()?.address.clone())));
         let Some(seat) = self.seats.get_mut(seat) else { return Ok(()) };
         let (wrap, instruments) = performer::instrument();
+        let (instrument, color) = seat.part.look();
         let settings = Settings {
             name: seat.part.player().to_owned(),
             session: SESSION.to_owned(),
@@ -134,7 +135,12 @@ impl Band {
                 jack_name: format!("bandmesh-{}", seat.word),
             },
             device_may_be_gone: false,
-            profile: ProfileStore::default(),
+            profile: ProfileStore::of(Profile {
+                done: true,
+                color: Some(color.to_owned()),
+                instrument: instrument.to_owned(),
+                ..Profile::default()
+            }),
             suggested_name: String::new(),
             support_files: None,
             codec: Codec::Pcm16,

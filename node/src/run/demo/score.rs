@@ -44,6 +44,16 @@ impl Part {
         }
     }
 
+    /// What the page shows of the player beside the name: the instrument, and a colour unlike the others'.
+    pub fn look(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Drums => ("Drums", "#e8a33d"),
+            Self::Bass => ("Bass", "#8088ee"),
+            Self::Keys => ("Keys", "#74b95a"),
+            Self::Pad => ("Machines", "#e06fa8"),
+        }
+    }
+
     /// The word for the part in commands and file names.
     pub fn word(self) -> &'static str {
         match self {

@@ -21,6 +21,8 @@ const NODE = 34;
 /** Above and below the outermost player: a name. */
 const MARGIN = 40;
 const MOST_NODES = 16;
+/** Figures stand nearer to one end, as all lines across the circle meet in the middle. */
+const NEARER = 0.64;
 
 interface Link {
   a: string;
@@ -102,7 +104,7 @@ export function Graph() {
           return (
             <g key={`${link.a} ${link.b}`} class={`edge ${tightness(ms)} ${link.path ?? "none"}`}>
               <line x1={from.x} y1={from.y} x2={to.x} y2={to.y} />
-              <EdgeLabel x={from.x * 0.56 + to.x * 0.44} y={from.y * 0.56 + to.y * 0.44} text={text} />
+              <EdgeLabel x={from.x * NEARER + to.x * (1 - NEARER)} y={from.y * NEARER + to.y * (1 - NEARER)} text={text} />
             </g>
           );
         })}
@@ -116,7 +118,7 @@ export function Graph() {
                 <text class="node-letter" x={place.x} y={place.y + size / 4} style={{ fontSize: `${size * 0.7}px` }}>
                   {[...who.name][0]?.toUpperCase()}
                 </text>
-                <NodeName {...place} size={size} room={room} text={node.me ? "You" : clean(who.name, 18)} />
+                <NodeName {...place} size={size} room={room} text={node.me ? "You" : clean(who.name, longestName(room, nodes.length))} />
               </g>
             )
           );
@@ -165,6 +167,11 @@ export function Graph() {
       </div>
     </section>
   );
+}
+
+/** Characters that fit under a player before they reach the edge, or the next of many. */
+function longestName(room: Room, nodes: number): number {
+  return room.beside ? 18 : nodes > 5 ? 10 : 13;
 }
 
 /** Outside the circle, where no line passes. */

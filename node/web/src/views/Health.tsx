@@ -122,9 +122,6 @@ function DeviceFigures() {
       <dl class="figures">
         <Figure label="Device" value={`${clean(audio.device, 40)} (${audio.host})`} />
         <Figure label="Rate and period" value={`${audio.rate_hz / 1_000} kHz, ${audio.period_frames} frames (${period_ms.toFixed(1)} ms)`} />
-        {audio.output_latency_ms > 0 && (
-          <Figure label="Output latency" value={`${audio.output_latency_ms.toFixed(1)} ms`} note="by the card's own word; clicks and notes are played that much earlier" />
-        )}
         <Figure label="Xruns" value={String(audio.xruns)} note="missed by this computer, not by the network" />
         <Figure
           label="Longest callback"
@@ -132,7 +129,7 @@ function DeviceFigures() {
           note={`${Math.round(audio.callback_max_us / period_ms / 10)} % of a period`}
         />
         {audio.output_latency_ms > 0 && (
-          <Figure label="Output latency" value={`${whole(audio.output_latency_ms)} ms`} note="from the program to your ears, as the card says" />
+          <Figure label="Output latency" value={`${whole(audio.output_latency_ms)} ms`} note="from the program to your ears, as the card says; clicks and notes are played that much earlier" />
         )}
         <Figure
           label="This page"

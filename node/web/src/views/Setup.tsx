@@ -3,13 +3,19 @@ import { useSignal } from "@preact/signals";
 import { call } from "../actions";
 import type { Setup as SetupState } from "../api/types";
 import { announce } from "../notices";
-import { me, person, readOnly, setup, status } from "../store";
-import { colorOf } from "../text";
+import { me, peers, person, readOnly, setup, status } from "../store";
+import { colorOf, palette } from "../text";
 import { Dialog } from "../ui/controls";
 import { Icon, instrumentIcon } from "../ui/Icon";
 import { DevicePicker } from "./Device";
 import { Swatches } from "./Tracks";
 import { dialog } from "./view";
+
+/** A colour to begin with: the suggested one, unless a bandmate has it and another is free. */
+function freeColor(suggested: string): string {
+  const taken = new Set(peers.value.map(({ peer_id, name }) => person(peer_id, name).color));
+  return [suggested, ...palette].find((color) => !taken.has(color)) ?? suggested;
+}
 
 const INSTRUMENTS = ["Voice", "Guitar", "Bass", "Drums", "Keys", "Strings", "Brass", "Machines"];
 const NAME_CHARACTERS = 64;
@@ -36,11 +42,14 @@ function Form({ button, done, onDone }: { button: string; done?: boolean; onDone
   const known = setup.value;
   const now = person(me.value, status.value?.name);
   const name = useSignal(known?.name || known?.suggested_name || now.name);
-  const color = useSignal(colorOf(me.value, known?.color || now.color));
+  const own = colorOf(me.value, known?.color || now.color);
+  const chosen = useSignal<string | null>(null);
+  // The band may come to be known while the questions are on screen.
+  const color = chosen.value ?? (done ? freeColor(own) : own);
   const instrument = useSignal(known?.instrument ?? now.instrument);
   const other = instrument.value !== "" && !INSTRUMENTS.includes(instrument.value);
   const save = async () => {
-    const change = { name: name.value.trim() || known?.suggested_name || "Player", color: color.value, instrument: instrument.value.trim() };
+    const change = { name: name.value.trim() || known?.suggested_name || "Player", color, instrument: instrument.value.trim() };
     const saved = await call<SetupState>("PUT", "/setup", done ? { ...change, done: true } : change);
     if (!saved) return;
     setup.value = saved;
@@ -52,7 +61,7 @@ function Form({ button, done, onDone }: { button: string; done?: boolean; onDone
       class="setup-form"
       onSubmit={(event) => {
         event.preventDefault();
-        if (known) void save();
+        if (known && !readOnly.value) void save();
         else onDone?.();
       }}
     >
@@ -74,7 +83,7 @@ function Form({ button, done, onDone }: { button: string; done?: boolean; onDone
           <fieldset class="field">
             <legend class="field-label">Your colour</legend>
             <div class="swatches">
-              <Swatches chosen={color.value} onChoose={(hex) => (color.value = hex)} />
+              <Swatches chosen={color} onChoose={(hex) => (chosen.value = hex)} />
             </div>
           </fieldset>
           <fieldset class="field">

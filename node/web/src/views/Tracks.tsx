@@ -1,4 +1,5 @@
 // The shared project's tracks, and undo. Several people edit at once; who has a hand on what is shown.
+import { useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { edit, redo, set, undo } from "../actions";
 import { heldValue, project, readOnly, socket, status, touchesAt } from "../store";
@@ -13,9 +14,13 @@ export function Tracks() {
   const tracks = Object.entries(project.value?.tracks ?? {}).sort(([, a], [, b]) => a.order - b.order);
   const undoable = status.value?.undo;
   const name = useSignal("");
+  const added = useRef(0);
   const add = () => {
-    const count = tracks.length + 1;
-    edit({ op: "add", address: "/tracks", value: { name: name.value.trim() || `Track ${count}`, kind: "audio", color: palette[count % palette.length] } });
+    // What was added a moment ago may not be in the list yet, and names may have become free in its middle.
+    added.current = Math.max(added.current, tracks.length) + 1;
+    while (tracks.some(([, track]) => track.name === `Track ${added.current}`)) added.current += 1;
+    const color = palette[added.current % palette.length];
+    edit({ op: "add", address: "/tracks", value: { name: name.value.trim() || `Track ${added.current}`, kind: "audio", color } });
     name.value = "";
   };
   return (

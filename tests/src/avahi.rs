@@ -9,8 +9,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// avahi-browse needs the daemon, the daemon a system bus; all three get a `/run` of their own and end together,
-/// being the only processes of their PID namespace.
+/// being the only processes of their PID namespace. What is mounted is made private first; the root of a chroot that is no
+/// mount point cannot be, but its `/run` can.
 const SCRIPT: &str = r#"
+mount --make-rprivate / 2>/dev/null || { mount --bind /run /run; mount --make-private /run; }
 mount -t tmpfs tmpfs /run
 mkdir /run/dbus /run/avahi-daemon
 dbus-daemon --config-file="$1/bus.conf" --fork --nopidfile
@@ -45,7 +47,7 @@ impl AvahiBrowser {
         let log = File::create(directory.path().join("log")).expect("create a log");
         let child = host
             .command("unshare")
-            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-euc", SCRIPT, "avahi"])
             .arg(directory.path())
             .arg(service)

@@ -207,9 +207,7 @@ impl Host {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if let Some(namespace) = &self.namespace {
-            let mut argument = OsString::from("--net=");
-            argument.push(namespace.path());
-            command.arg("nsenter").arg(argument);
+            command.arg("nsenter").arg(namespace.argument());
         }
         command.arg(program);
         command
@@ -263,6 +261,13 @@ impl Namespace {
     fn path(&self) -> PathBuf {
         Path::new(NAMESPACES).join(&self.name)
     }
+
+    /// What `nsenter` is told to enter it.
+    fn argument(&self) -> OsString {
+        let mut argument = OsString::from("--net=");
+        argument.push(self.path());
+        argument
+    }
 }
 
 impl Drop for Namespace {
@@ -280,10 +285,12 @@ fn delete(namespace: &str) {
     }
 }
 
-/// Runs the lines of an `ip` batch inside `namespace`.
+/// Runs the lines of an `ip` batch inside `namespace`. Not by `ip -n`, which mounts /sys anew and thereby fails in a chroot
+/// that is no mount point.
 fn ip(namespace: &Namespace, lines: &str) {
-    let mut child = Command::new("ip")
-        .args(["-n", &namespace.name, "-batch", "-"])
+    let mut child = Command::new("nsenter")
+        .arg(namespace.argument())
+        .args(["ip", "-batch", "-"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

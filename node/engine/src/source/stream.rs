@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::buffer::FrameBuffer;
 use super::conceal::Concealer;
 use super::drift::{DriftEstimator, MAX_DRIFT};
-use super::interpolate::{CONVERSION_REACH, DRIFT_REACH, Interpolator};
+use super::interpolate::{DRIFT_REACH, Interpolator};
 use super::playout::{Aim, Move, Playout};
 use super::{BlockHeader, BlockQueue, MAX_BLOCK_FRAMES, SourceConfig};
 use crate::frame_clock::FrameClock;
@@ -131,7 +131,9 @@ impl SourceStream {
         let ratio = rate / f64::from(engine_rate_hz);
         let buffer = FrameBuffer::new(config.channels, config.rate_hz as usize);
         let held_past = buffer.capacity() / 4;
-        let window = (max_period_frames as f64 * ratio * 1.01) as usize + 2 * CONVERSION_REACH + 8;
+        let interpolator = Interpolator::new(ratio);
+        let window =
+            (max_period_frames as f64 * ratio * 1.01) as usize + 2 * interpolator.longest_reach() + 8;
         Self {
             playout: Playout::new(Aim {
                 loss_target: f64::from(config.loss_target),
@@ -142,7 +144,7 @@ impl SourceStream {
             }),
             buffer,
             drift: DriftEstimator::new(),
-            interpolator: Interpolator::new(ratio),
+            interpolator,
             concealers: (0..config.channels).map(|_| Concealer::new(engine_rate_hz)).collect(),
             engine_rate_hz: f64::from(engine_rate_hz),
             ratio,
@@ -416,7 +418,7 @@ impl SourceStream {
 
     /// Frames beyond those played that must have come, or nothing can be read.
     fn conversion_reach(&self) -> f64 {
-        if self.ratio == 1.0 { 0.0 } else { CONVERSION_REACH as f64 }
+        if self.ratio == 1.0 { 0.0 } else { self.interpolator.longest_reach() as f64 }
     }
 
     /// Frames beyond those played that should have come: with fewer, drift is corrected by a shorter kernel.
@@ -436,7 +438,7 @@ impl SourceStream {
         let reach = if exact {
             0
         } else {
-            let come = self.buffer.present_run(head + last as i64, CONVERSION_REACH + 1);
+            let come = self.buffer.present_run(head + last as i64, self.interpolator.longest_reach() + 1);
             // With a hole at the end anyway, lose as little as can be before it.
             let reach = self.interpolator.kernel(come.saturating_sub(1)).map_or(0, |kernel| kernel.reach);
             if reach == 1 && come == 1 {

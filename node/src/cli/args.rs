@@ -196,7 +196,7 @@ pub(crate) struct UpArgs {
     /// Use this relay; may be repeated (without effect in this version)
     #[arg(long, value_name = "MULTIADDR", env = "BANDMESH_RELAY", value_delimiter = ',', value_parser = multiaddr)]
     relay: Vec<String>,
-    /// Dial this node, such as /ip4/192.0.2.7/udp/7778/quic-v1; may be repeated
+    /// Dial this node, such as /ip4/192.0.2.7/udp/7778/quic-v1 or /dns/HOST/udp/7778/quic-v1; may be repeated
     #[arg(long, value_name = "MULTIADDR", env = "BANDMESH_PEER", value_delimiter = ',', value_parser = multiaddr)]
     peer: Vec<String>,
     /// Use the addresses given with --peer only: no discovery, no dialling of learned ones

@@ -50,7 +50,10 @@ pub(crate) fn read(data_dir: &Path) -> Result<UpArgs, Exit> {
     let shown = path.display();
     let bytes = match bytes(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(UpArgs::default()),
+        // A path that is no directory is refused when the directory is made, by its own name.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(UpArgs::default());
+        }
         Err(error) => {
             return Err(Exit::usage(&format!("{shown}: cannot be read: {error}; mend or remove the file")));
         }

@@ -8,6 +8,7 @@ use libp2p::Multiaddr;
 use quinn::AsyncUdpSocket;
 
 use super::address::{is_dialable, to_socket};
+use super::names::HostName;
 use super::net::Net;
 use super::{Config, StartError};
 
@@ -48,10 +49,16 @@ fn bind_port(net: &dyn Net, address: SocketAddr) -> io::Result<Vec<Arc<dyn Async
     Ok(vec![v6, v4])
 }
 
-/// Refuses an address we could never dial.
+/// Refuses an address of the user's that we could never dial.
 pub(crate) fn check_peer(address: &Multiaddr) -> Result<(), StartError> {
-    match to_socket(address) {
-        Some((socket, _)) if is_dialable(&socket) => Ok(()),
-        _ => Err(StartError::PeerAddress(address.clone())),
+    if can_dial(address) || HostName::parse(address).is_some() {
+        Ok(())
+    } else {
+        Err(StartError::PeerAddress(address.clone()))
     }
+}
+
+/// Whether `address` says where to send packets, without a name to be looked up.
+pub(crate) fn can_dial(address: &Multiaddr) -> bool {
+    to_socket(address).is_some_and(|(socket, _)| is_dialable(&socket))
 }

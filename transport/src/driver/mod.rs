@@ -22,6 +22,7 @@ mod frames;
 mod mdns;
 mod media;
 mod muxer;
+mod names;
 mod net;
 mod quic;
 mod quic_config;
@@ -65,7 +66,7 @@ pub struct Config {
     pub services: String,
     /// Whether to announce and look for nodes on the LAN.
     pub mdns: bool,
-    /// Addresses to dial until they answer, and whenever they are lost.
+    /// Addresses to dial until they answer, and whenever they are lost. They may have a name in place of an address.
     pub peers: Vec<Multiaddr>,
     /// Dial only `peers`, and look for nobody. Inbound connections are accepted.
     pub pin_peers: bool,
@@ -95,7 +96,7 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// A peer address is not one we can dial.
     #[error(
-        "peer address {0} cannot be dialled; write it as /ip4/ADDRESS/udp/PORT/quic-v1 or /ip6/..., optionally with /p2p/PEER_ID"
+        "peer address {0} cannot be dialled; write it as /ip4/ADDRESS/udp/PORT/quic-v1, /ip6/... or /dns/HOST/..., optionally with /p2p/PEER_ID"
     )]
     PeerAddress(Multiaddr),
     /// Call it from within one.

@@ -41,6 +41,12 @@ pub trait Net: Debug + Send + Sync + 'static {
     /// Fills `out` with random bytes.
     fn random(&self, out: &mut [u8]);
 
+    /// The addresses of a host's name, with `port`. Without an own way to know, a world has no names.
+    fn look_up(&self, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let _ = (host, port);
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+
     /// Seeds QUIC's connection identifiers in a world that must repeat itself; `None` in the real one.
     fn endpoint_seed(&self) -> Option<[u8; 32]> {
         None
@@ -121,5 +127,9 @@ impl Net for SystemNet {
 
     fn random(&self, out: &mut [u8]) {
         rand::rng().fill_bytes(out);
+    }
+
+    fn look_up(&self, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
 }

@@ -1,6 +1,6 @@
 //! The task that owns the swarm: carries events to the planner and decisions to libp2p, quinn and the streams.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use super::channels::{AlreadyConnected, ChannelEvent, Channels};
 use super::discovery::{Announcement, Sighting};
 use super::frames::{self, Channel, Outbox, OutboxReader};
 use super::media::share_of;
+use super::names::{self, HostName, Unknown};
 use super::net::{InterfaceEvent, Net};
 use super::quic::QuicTransport;
 use super::quic_config::QuicConfig;
@@ -156,6 +157,15 @@ struct Frame {
     message: Option<(Bytes, OwnedSemaphorePermit)>,
 }
 
+/// A dial whose names have been looked up.
+struct LookedUp {
+    attempt: Attempt,
+    peer: Option<PeerId>,
+    addresses: Vec<Multiaddr>,
+    replaces: bool,
+    unknown: Vec<Unknown>,
+}
+
 struct Driver {
     net: Arc<dyn Net>,
     origin: Instant,
@@ -171,6 +181,9 @@ struct Driver {
     attempts: HashMap<ConnectionId, Attempt>,
     commands: mpsc::Receiver<Command>,
     greeted: (mpsc::Sender<Greeted>, mpsc::Receiver<Greeted>),
+    looked_up: (mpsc::Sender<LookedUp>, mpsc::Receiver<LookedUp>),
+    /// Names the user was told of. As many at most as they gave.
+    unknown_hosts: HashSet<String>,
     frames: (mpsc::Sender<Frame>, mpsc::Receiver<Frame>),
     events: mpsc::Sender<Delivery>,
     /// Events that found their queue full. While there are any, no frames are taken, so the bound is the number of peers.
@@ -184,6 +197,7 @@ enum Input {
     Command(Option<Command>),
     Swarm(SwarmEvent<BehaviourEvent>),
     Greeted(Greeted),
+    LookedUp(LookedUp),
     Frame(Frame),
     Sighting(Sighting),
     Interface(InterfaceEvent),
@@ -229,6 +243,8 @@ impl Driver {
             attempts: HashMap::new(),
             commands,
             greeted: mpsc::channel(MAX_FRAMES),
+            looked_up: mpsc::channel(MAX_FRAMES),
+            unknown_hosts: HashSet::new(),
             frames: mpsc::channel(MAX_FRAMES),
             events,
             backlog: VecDeque::new(),
@@ -277,6 +293,7 @@ impl Driver {
                 Input::Command(Some(command)) => self.handle_command(command),
                 Input::Swarm(event) => self.handle_swarm(event),
                 Input::Greeted(greeted) => self.handle_greeted(greeted),
+                Input::LookedUp(looked_up) => self.handle_looked_up(looked_up),
                 Input::Frame(frame) => self.handle_frame(frame),
                 Input::Sighting(sighting) => self.handle_sighting(sighting),
                 Input::Interface(event) => {
@@ -304,6 +321,7 @@ impl Driver {
         tokio::select! { biased;
             command = self.commands.recv() => Input::Command(command),
             Some(greeted) = self.greeted.1.recv() => Input::Greeted(greeted),
+            Some(looked_up) = self.looked_up.1.recv() => Input::LookedUp(looked_up),
             Some(frame) = self.frames.1.recv(), if !is_blocked => Input::Frame(frame),
             event = self.swarm.select_next_some() => Input::Swarm(event),
             permit = self.events.reserve(), if is_blocked => match (permit, self.backlog.pop_front()) {
@@ -360,8 +378,7 @@ impl Driver {
             Command::Ban { peer, duration } => self.planner.ban(now, peer, duration),
             Command::Name(address) => self.planner.handle_named(now, address),
             Command::Suggest { from, peer, addresses } => {
-                let addresses: Vec<_> =
-                    addresses.into_iter().filter(|a| bind::check_peer(a).is_ok()).collect();
+                let addresses: Vec<_> = addresses.into_iter().filter(bind::can_dial).collect();
                 let session_tag = self.session_tag();
                 self.planner.handle_hint(now, Source::Peer(from), peer, session_tag, &addresses);
             }
@@ -565,7 +582,49 @@ impl Driver {
         }
     }
 
+    /// Dials, after a look-up where there is a name among the addresses.
     fn dial(&mut self, attempt: Attempt, peer: Option<PeerId>, addresses: Vec<Multiaddr>, replaces: bool) {
+        if !addresses.iter().any(|address| HostName::parse(address).is_some()) {
+            return self.dial_addresses(attempt, peer, addresses, replaces);
+        }
+        let (net, reports) = (self.net.clone(), self.looked_up.0.clone());
+        tokio::spawn(async move {
+            let (addresses, unknown) = names::resolve(net, addresses).await;
+            let _ = reports.send(LookedUp { attempt, peer, addresses, replaces, unknown }).await;
+        });
+    }
+
+    fn handle_looked_up(&mut self, LookedUp { attempt, peer, mut addresses, replaces, unknown }: LookedUp) {
+        for Unknown { host, why } in unknown {
+            tracing::debug!(host, why, "not found");
+            // Once for each name, which the user gave: it is tried again and again.
+            if self.unknown_hosts.insert(host.clone()) {
+                self.warn(format!(
+                    "the host {host} is not found ({why}); check its spelling in --peer, and the network"
+                ));
+            }
+        }
+        if addresses.is_empty() {
+            let now = self.now();
+            return self.planner.handle_dial_failed(now, attempt, DialFailure::Unreachable);
+        }
+        if peer.is_none() {
+            // Whose name it is nobody knows yet, so one address is tried at a time: now this, now that.
+            let mut byte = [0];
+            self.net.random(&mut byte);
+            let chosen = usize::from(byte[0]) % addresses.len();
+            addresses.swap(0, chosen);
+        }
+        self.dial_addresses(attempt, peer, addresses, replaces);
+    }
+
+    fn dial_addresses(
+        &mut self,
+        attempt: Attempt,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        replaces: bool,
+    ) {
         tracing::debug!(?peer, ?addresses, replaces, "dialling");
         let options = match (peer, addresses.first()) {
             (Some(peer), _) => {

@@ -109,3 +109,71 @@ async fn a_peer_sent_away_is_told_why_and_a_banned_one_stays_away() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((changes_so_far(&mut alice), changes_so_far(&mut bob)), (vec![], vec![]));
 }
+
+/// Alice, who knows Bob by his host's name alone.
+fn alice_who_knows(world: &World, address: &str) -> Node {
+    let peers = vec![address.parse().unwrap()];
+    Node::start(Config { peers, pin_peers: true, ..config(1, "0.0.0.0:7778") }, world.host(A))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_at_a_host_s_name_is_found_again_when_the_address_behind_it_changes() {
+    const NEXT_DAY: &str = "10.0.0.3";
+    let world = World::new(Duration::from_millis(5));
+    world.name("band.example", &[B]);
+    let bob = Node::start(config(2, "0.0.0.0:7778"), world.host(B));
+    let mut alice = alice_who_knows(&world, "/dns4/band.example/udp/7778/quic-v1");
+    alice.connected(bob.id()).await;
+
+    world.divide(A, B);
+    assert_eq!(alice.disconnected(bob.id()).await, DisconnectReason::Silence);
+    drop(bob);
+    world.name("band.example", &[NEXT_DAY]);
+    let mut bob = Node::start(config(2, "0.0.0.0:7778"), world.host(NEXT_DAY));
+    alice.connected(bob.id()).await;
+    alice.mesh.send(&bob.id(), Channel::Control, Bytes::from_static(b"moved?")).unwrap();
+    assert_eq!(bob.message().await.2, "moved?");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_addresses_of_a_name_the_one_that_answers_is_found() {
+    let world = World::new(Duration::from_millis(5));
+    world.name("band.example", &["10.0.0.77", B]);
+    let bob = Node::start(config(2, "0.0.0.0:7778"), world.host(B));
+    let named = format!("/dns/band.example/udp/7778/quic-v1/p2p/{}", bob.id());
+    for address in ["/dns/band.example/udp/7778/quic-v1", &named] {
+        let mut alice = alice_who_knows(&world, address);
+        alice.connected(bob.id()).await;
+        alice.mesh.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_unknown_is_told_once_and_tried_until_it_is_known() {
+    let world = World::new(Duration::from_millis(5));
+    let bob = Node::start(config(2, "0.0.0.0:7778"), world.host(B));
+    let mut alice = alice_who_knows(&world, "/dns/band.example/udp/7778/quic-v1");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // A resolver that hangs is no worse.
+    world.name("band.example", &[]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let told: Vec<_> = std::iter::from_fn(|| alice.events.try_recv())
+        .filter(|event| matches!(event, Event::Warning(text) if text.contains("band.example is not found")))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    world.name("band.example", &[B]);
+    alice.connected(bob.id()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_suggests_is_never_looked_up() {
+    let world = World::new(Duration::from_millis(5));
+    world.name("band.example", &[B]);
+    let (mut alice, mut bob) = (node(&world, 1, A), Node::start(config(2, "0.0.0.0:7778"), world.host(B)));
+    let carol = node(&world, 3, "10.0.0.3");
+    alice.connected(carol.id()).await;
+    let address = "/dns/band.example/udp/7778/quic-v1".parse().unwrap();
+    alice.mesh.suggest(carol.id(), bob.id(), vec![address]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(changes_so_far(&mut bob), vec![]);
+}

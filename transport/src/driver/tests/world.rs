@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
@@ -31,6 +32,7 @@ struct State {
     sockets: BTreeMap<SocketAddr, Inbox>,
     walls: BTreeSet<(IpAddr, IpAddr)>,
     announced: BTreeMap<IpAddr, Sighting>,
+    names: BTreeMap<String, Vec<IpAddr>>,
     generation: u64,
 }
 
@@ -49,6 +51,12 @@ impl World {
     /// A host at `ip`.
     pub(super) fn host(&self, ip: &str) -> Arc<Host> {
         Arc::new(Host { world: self.clone(), ip: ip.parse().unwrap() })
+    }
+
+    /// From now on `name` is the name of `addresses`.
+    pub(super) fn name(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.state.lock().unwrap().names.insert(name.to_owned(), addresses);
     }
 
     /// Nothing passes between the two from now on.
@@ -133,6 +141,18 @@ impl Net for Host {
 
     fn random(&self, out: &mut [u8]) {
         rand::RngCore::fill_bytes(&mut rand::rng(), out);
+    }
+
+    fn look_up(&self, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let found = self.world.state.lock().unwrap().names.get(&host).cloned();
+        Box::pin(async move {
+            let Some(addresses) = found else { return Err(io::ErrorKind::NotFound.into()) };
+            if addresses.is_empty() {
+                // A resolver that never answers.
+                std::future::pending::<()>().await;
+            }
+            Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        })
     }
 }
 

@@ -163,6 +163,8 @@ struct LookedUp {
     peer: Option<PeerId>,
     addresses: Vec<Multiaddr>,
     replaces: bool,
+    /// How many dials of the same address there were before.
+    turn: usize,
     unknown: Vec<Unknown>,
 }
 
@@ -182,7 +184,9 @@ struct Driver {
     commands: mpsc::Receiver<Command>,
     greeted: (mpsc::Sender<Greeted>, mpsc::Receiver<Greeted>),
     looked_up: (mpsc::Sender<LookedUp>, mpsc::Receiver<LookedUp>),
-    /// Names the user was told of. As many at most as they gave.
+    /// Dials so far of addresses with names. As many entries at most as the user gave addresses, as with the next.
+    look_ups: HashMap<Multiaddr, usize>,
+    /// Names the user was told of.
     unknown_hosts: HashSet<String>,
     frames: (mpsc::Sender<Frame>, mpsc::Receiver<Frame>),
     events: mpsc::Sender<Delivery>,
@@ -244,6 +248,7 @@ impl Driver {
             commands,
             greeted: mpsc::channel(MAX_FRAMES),
             looked_up: mpsc::channel(MAX_FRAMES),
+            look_ups: HashMap::new(),
             unknown_hosts: HashSet::new(),
             frames: mpsc::channel(MAX_FRAMES),
             events,
@@ -584,17 +589,21 @@ impl Driver {
 
     /// Dials, after a look-up where there is a name among the addresses.
     fn dial(&mut self, attempt: Attempt, peer: Option<PeerId>, addresses: Vec<Multiaddr>, replaces: bool) {
-        if !addresses.iter().any(|address| HostName::parse(address).is_some()) {
+        let Some(named) = addresses.iter().find(|address| HostName::parse(address).is_some()) else {
             return self.dial_addresses(attempt, peer, addresses, replaces);
-        }
+        };
+        let turn = *self.look_ups.entry(named.clone()).and_modify(|turn| *turn += 1).or_default();
         let (net, reports) = (self.net.clone(), self.looked_up.0.clone());
         tokio::spawn(async move {
             let (addresses, unknown) = names::resolve(net, addresses).await;
-            let _ = reports.send(LookedUp { attempt, peer, addresses, replaces, unknown }).await;
+            let _ = reports.send(LookedUp { attempt, peer, addresses, replaces, turn, unknown }).await;
         });
     }
 
-    fn handle_looked_up(&mut self, LookedUp { attempt, peer, mut addresses, replaces, unknown }: LookedUp) {
+    fn handle_looked_up(
+        &mut self,
+        LookedUp { attempt, peer, mut addresses, replaces, turn, unknown }: LookedUp,
+    ) {
         for Unknown { host, why } in unknown {
             tracing::debug!(host, why, "not found");
             // Once for each name, which the user gave: it is tried again and again.
@@ -609,10 +618,8 @@ impl Driver {
             return self.planner.handle_dial_failed(now, attempt, DialFailure::Unreachable);
         }
         if peer.is_none() {
-            // Whose name it is nobody knows yet, so one address is tried at a time: now this, now that.
-            let mut byte = [0];
-            self.net.random(&mut byte);
-            let chosen = usize::from(byte[0]) % addresses.len();
+            // Nobody knows yet who answers there, so one address is tried at a time, each in its turn.
+            let chosen = turn % addresses.len();
             addresses.swap(0, chosen);
         }
         self.dial_addresses(attempt, peer, addresses, replaces);

@@ -1,4 +1,4 @@
-//! JSON bodies, read with a bound and refused with a reason.
+//! JSON bodies, read with a bound and refused with a reason. Every body of this interface is an object.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -26,6 +26,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             ));
         }
         let bytes = read(&parts.headers, body).await?;
+        // Else a list would be taken for an object's members in their order.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "wrong_json",
+                "The body is a list. Send an object; see /api/v1/openapi.json for what belongs in it.",
+            ));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let status =
                 if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };

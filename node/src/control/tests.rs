@@ -546,6 +546,7 @@ async fn every_refusal_is_a_problem_document_that_says_what_to_do() {
         ("PATCH /api/v1/project", vec![&auth, json], "{\"commands\":[", 400, "bad_json"),
         ("PATCH /api/v1/project", vec![&auth, json], "\u{0}\u{1}", 400, "bad_json"),
         ("PATCH /api/v1/project", vec![&auth, json], "{}", 422, "wrong_json"),
+        ("PATCH /api/v1/project", vec![&auth, json], " [[]]", 422, "wrong_json"),
         ("PATCH /api/v1/project", vec![&auth, json], r#"{"commands":[]}"#, 422, "invalid"),
         ("PATCH /api/v1/project", vec![&auth, json], &long, 422, "invalid"),
         (

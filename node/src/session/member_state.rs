@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{LinkState, MemberState, NO_PATH, Strain};
+use super::message::{Follows, LinkState, MemberState, NO_PATH, Strain};
 
 /// Time between two messages when nothing changes, ns.
 pub const INTERVAL_NS: i64 = 1_000_000_000;
@@ -108,6 +108,12 @@ impl<P: Ord + Clone> Gossip<P> {
     /// How hard this machine works; told with the next message.
     pub fn set_strain(&mut self, strain: Strain) {
         self.own.strain = Some(strain);
+    }
+
+    /// Whose time this node follows.
+    pub fn set_follows(&mut self, follows: Follows) {
+        self.news |= self.own.follows != Some(follows);
+        self.own.follows = Some(follows);
     }
 
     /// What was measured now of all members.

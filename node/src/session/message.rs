@@ -58,6 +58,18 @@ pub struct MemberState {
     /// How hard its machine works; `None` from older versions. Appended to the rest, see [`encode`].
     #[serde(skip)]
     pub strain: Option<Strain>,
+    /// Whose time it follows; `None` from older versions. Appended after the strain.
+    #[serde(skip)]
+    pub follows: Option<Follows>,
+}
+
+/// Whose session time a member follows. The smallest that it hears of is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Follows {
+    /// The member that keeps the time: its [`Identity::author`](super::Identity::author).
+    pub reference: u64,
+    /// Connections from there to the sender: 0 when that is itself, then at most [`MAX_HOPS`](super::MAX_HOPS).
+    pub hops: u8,
 }
 
 /// How hard a machine worked for its sound in the last ten seconds. Who does not hear a member well cannot see from outside
@@ -194,6 +206,7 @@ pub fn encode(message: &Control) -> Vec<u8> {
     if let Control::State(state) = message {
         // A field of a struct would be missed by this version in what older ones send; what is appended is not.
         bytes.extend(postcard::to_stdvec(&state.strain).unwrap_or_default());
+        bytes.extend(postcard::to_stdvec(&state.follows).unwrap_or_default());
     }
     bytes
 }
@@ -215,8 +228,10 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
     }
     match message {
         Control::State(mut state) => {
-            let strain = postcard::take_from_bytes::<Option<Strain>>(rest);
-            state.strain = strain.ok().and_then(|(strain, _)| strain).map(Strain::bounded);
+            if let Ok((strain, rest)) = postcard::take_from_bytes::<Option<Strain>>(rest) {
+                state.strain = strain.map(Strain::bounded);
+                state.follows = postcard::take_from_bytes(rest).ok().and_then(|(follows, _)| follows);
+            }
             let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
             if state.links.len() > MAX_LINKS || !state.links.iter().all(fits) {
                 return Err(DecodeError::OutOfRange("the links"));
@@ -319,8 +334,9 @@ mod tests {
             cpu_percent: Some(100),
             wake_late_ms: MAX_STRAIN,
         };
-        let full = |strain| {
-            Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS], strain })
+        let full = |strain: Option<Strain>| {
+            let follows = strain.map(|_| Follows { reference: u64::MAX, hops: u8::MAX });
+            Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS], strain, follows })
         };
         for strain in [None, Some(strain)] {
             let mut bytes = encode(&full(strain));
@@ -335,7 +351,7 @@ mod tests {
         let absurd = Strain { xruns: u32::MAX, cpu_percent: Some(u32::MAX), ..strain };
         assert_eq!(decode(&encode(&full(Some(absurd)))), Ok(full(Some(strain))));
         let links = vec![link; MAX_LINKS + 1];
-        let crowd = Control::State(MemberState { muted: true, links, strain: None });
+        let crowd = Control::State(MemberState { muted: true, links, ..MemberState::default() });
         assert_eq!(decode(&encode(&crowd)), Err(DecodeError::OutOfRange("the links")));
     }
 

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::{
     beat::BeatRegister,
     member_state::Gossip,
-    message::{Control, DecodeError, Heartbeat, Hello, PROTOCOL, StreamInfo},
+    message::{Control, DecodeError, Follows, Heartbeat, Hello, PROTOCOL, StreamInfo},
     timebase::{Patience, Timebase, Vote},
     touch::Touches,
 };
@@ -48,6 +48,9 @@ const MAX_AGE_NS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
 const MAX_CHURN: u32 = 8;
 /// Window for [`MAX_CHURN`], ns.
 const CHURN_WINDOW_NS: i64 = 10_000_000_000;
+/// Farthest that session time is passed on from the reference, in connections: more than a session has whose members
+/// cannot all reach each other.
+pub const MAX_HOPS: u8 = 8;
 /// Refused control frames after which a peer is sent away.
 const MAX_BAD_FRAMES: u32 = 8;
 
@@ -125,7 +128,7 @@ pub enum Refusal {
 pub struct Identity<P> {
     /// This node's peer id.
     pub peer: P,
-    /// Author number of this peer's beat changes.
+    /// Author number of this peer's beat changes, and its place among those who could keep the session's time.
     pub author: u64,
     /// The musician's name.
     pub name: String,
@@ -466,7 +469,7 @@ impl<P: Ord + Clone> Session<P> {
                 self.outputs.push_back(Output::BeatChanged { by_peer: true });
             }
             if let Some(clock_offset) = clock_offset {
-                let is_reference = self.reference() == Some(peer);
+                let is_reference = self.reference(now_ns) == Some(peer);
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
                 let vote = match timebase::is_far(error) {
                     true => timebase::vote(error, self.errors()),
@@ -511,15 +514,26 @@ impl<P: Ord + Clone> Session<P> {
         })
     }
 
-    /// The member that keeps the timebase's time; `None` when that is this node.
-    fn reference(&self) -> Option<&P> {
-        let on_ours = |peer: &&P| {
-            self.peers
-                .get(*peer)
-                .and_then(|peer| peer.last)
-                .is_some_and(|last| last.timebase == self.timebase.id)
+    /// The member whose session time this node steers to; `None` when it keeps the time itself.
+    pub fn reference(&self, now_ns: i64) -> Option<&P> {
+        self.followed(now_ns).1
+    }
+
+    /// Whose time this node follows, and the next member on the way there.
+    ///
+    /// Not everybody sees everybody, so each says whom it follows and from how far away, and the smallest number wins; ways
+    /// of one length go by the smaller id. When the reference goes, those who had it from each other count up to
+    /// [`MAX_HOPS`] and then forget it. Until then they steer to each other, which is no worse.
+    fn followed(&self, now_ns: i64) -> (Follows, Option<&P>) {
+        let itself = Follows { reference: self.me.author, hops: 0 };
+        let by_way_of = |(id, peer): (_, &Peer)| {
+            peer.last.filter(|last| last.timebase == self.timebase.id)?;
+            let theirs = self.gossip.of(now_ns, id)?.follows?;
+            let is_better = theirs.reference < itself.reference && theirs.hops < MAX_HOPS;
+            is_better.then(|| (Follows { hops: theirs.hops + 1, ..theirs }, id))
         };
-        self.peers.keys().find(on_ours).filter(|first| **first < self.me.peer)
+        let first = self.peers.iter().filter_map(by_way_of).min();
+        first.map_or((itself, None), |(follows, id)| (follows, Some(id)))
     }
 
     /// Whether `peer` may change once more; one that changes without end is sent away.

@@ -78,6 +78,7 @@ impl<P: Ord + Clone> Session<P> {
         if self.gossip.handle(now_ns, peer, state) {
             self.outputs.push_back(Output::StateChanged(peer.clone()));
         }
+        self.gossip.set_follows(self.followed(now_ns).0);
         if first && self.gossip.speaks(peer) {
             // Whoever joins in the middle of a drag hears it too.
             for touch in self.touches.own().collect::<Vec<_>>() {
@@ -96,6 +97,7 @@ impl<P: Ord + Clone> Session<P> {
     /// A member came: it is told once what it may not understand.
     pub(super) fn introduce(&mut self, now_ns: i64, peer: &P) {
         self.gossip.joined(now_ns, peer);
+        self.gossip.set_follows(self.followed(now_ns).0);
         let state = self.gossip.own().clone();
         self.outputs.push_back(Output::Send(peer.clone(), Control::State(state)));
     }
@@ -107,6 +109,7 @@ impl<P: Ord + Clone> Session<P> {
     }
 
     pub(super) fn tell_people(&mut self, now_ns: i64) {
+        self.gossip.set_follows(self.followed(now_ns).0);
         if let Some(state) = self.gossip.poll(now_ns) {
             self.send_to_speakers(&Control::State(state));
         }

@@ -239,6 +239,36 @@ fn whoever_jumped_comes_back_though_it_sees_only_one_of_the_band() {
 }
 
 #[test]
+fn a_chain_of_members_who_do_not_all_see_each_other_keeps_one_time() {
+    // Alice sees Dora, Dora Bob, Bob Carol: each in the middle has a neighbour whom it could take for the first.
+    let mut band = Band::new();
+    let [alice, bob, carol, dora] = [0, 1, 2, 3].map(|_| band.start(0, "jam", 120.0, 0));
+    let chain = [(alice, dora), (dora, bob), (bob, carol)];
+    for (one, other) in chain {
+        band.connect(SECOND, one, other);
+    }
+    band.run(SECOND, 5 * SECOND);
+    // What Dora thought of Alice's clock was wrong by 5 ms. She corrects it, and the others with her.
+    band.clocks[usize::from(alice)] += 5 * MS;
+    band.nodes[usize::from(dora)].handle_clock(5 * SECOND, &alice, 5 * MS);
+    band.nodes[usize::from(alice)].handle_clock(5 * SECOND + 5 * MS, &dora, -5 * MS);
+    band.run(5 * SECOND, 45 * SECOND);
+    let beats = [alice, dora, bob, carol].map(|node| band.beat(node, 45 * SECOND));
+    for beat in beats {
+        assert!((beat - beats[0]).abs() < 0.000_1, "{beats:?}");
+    }
+
+    // Alice goes. Bob, the first of those who stay, is followed by both his neighbours.
+    for peer in [alice, dora] {
+        band.nodes[usize::from(peer)].handle_disconnected(&(alice + dora - peer));
+    }
+    band.run(45 * SECOND, 60 * SECOND);
+    let followed =
+        [bob, dora, carol].map(|node| band.nodes[usize::from(node)].reference(60 * SECOND).copied());
+    assert_eq!(followed, [None, Some(bob), Some(bob)]);
+}
+
+#[test]
 fn nonsense_from_a_peer_ends_in_its_dismissal() {
     let mut band = Band::new();
     band.start(0, "jam", 120.0, 0);

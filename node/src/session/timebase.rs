@@ -6,8 +6,8 @@
 //! (and with it the tempo and the beat) and never the other way round. Only one side of each pair, the
 //! smaller peer id, decides, so that two nodes of nearly equal age cannot swap.
 //!
-//! Inside one timebase the member with the smallest peer id is the *reference*: the others steer their
-//! offset towards its, by small steps that no ear can hear. After a split each half goes on from where it
+//! Inside one timebase one member is the *reference* (see [`Follows`](super::message::Follows)): the others steer their
+//! offset towards its, directly or by way of another, by small steps that no ear can hear. After a split each half goes on from where it
 //! was, with its own reference, and steers back together when it heals.
 //!
 //! The offsets between clocks come from `transport::clock`; this file only combines them.

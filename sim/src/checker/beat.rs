@@ -74,7 +74,8 @@ impl Checker for BeatPhase {
                 let allowed = self.bound.as_secs_f64() * 1e3 + lately(a) + lately(b);
                 if apart > allowed {
                     return Err(format!(
-                        "hosts {a} and {b} are {apart:.3} ms apart, allowed are {allowed:.3} ms"
+                        "hosts {a} and {b}, who follow {} and {}, are {apart:.3} ms apart, allowed are {allowed:.3} ms",
+                        one.reference, other.reference
                     ));
                 }
             }

@@ -73,7 +73,8 @@ impl World {
         });
         let members = self.members(node);
         let key = |id: &HostId| self.peer_key(*id);
-        let reference = members.iter().copied().chain([id]).min_by_key(key).unwrap_or(id);
+        let followed = node.session().reference(local);
+        let reference = followed.and_then(|peer| self.by_peer.get(peer).copied()).unwrap_or(id);
         Some(NodeMoment {
             members: members.clone(),
             reference,

@@ -58,6 +58,9 @@ pub struct MemberState {
     /// How hard its machine works; `None` from older versions. Appended to the rest, see [`encode`].
     #[serde(skip)]
     pub strain: Option<Strain>,
+    /// It understands a stereo stream of which one channel is sent; appended after that.
+    #[serde(skip)]
+    pub takes_reduced: bool,
 }
 
 /// How hard a machine worked for its sound in the last ten seconds. Who does not hear a member well cannot see from outside
@@ -193,7 +196,7 @@ pub fn encode(message: &Control) -> Vec<u8> {
     let mut bytes = postcard::to_stdvec(message).unwrap_or_default();
     if let Control::State(state) = message {
         // A field of a struct would be missed by this version in what older ones send; what is appended is not.
-        bytes.extend(postcard::to_stdvec(&state.strain).unwrap_or_default());
+        bytes.extend(postcard::to_stdvec(&(state.strain, state.takes_reduced)).unwrap_or_default());
     }
     bytes
 }
@@ -215,8 +218,10 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
     }
     match message {
         Control::State(mut state) => {
-            let strain = postcard::take_from_bytes::<Option<Strain>>(rest);
-            state.strain = strain.ok().and_then(|(strain, _)| strain).map(Strain::bounded);
+            if let Ok((strain, rest)) = postcard::take_from_bytes::<Option<Strain>>(rest) {
+                state.strain = strain.map(Strain::bounded);
+                state.takes_reduced = postcard::from_bytes(rest).unwrap_or_default();
+            }
             let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
             if state.links.len() > MAX_LINKS || !state.links.iter().all(fits) {
                 return Err(DecodeError::OutOfRange("the links"));
@@ -320,7 +325,8 @@ mod tests {
             wake_late_ms: MAX_STRAIN,
         };
         let full = |strain| {
-            Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS], strain })
+            let links = vec![link.clone(); MAX_LINKS];
+            Control::State(MemberState { muted: true, links, strain, takes_reduced: true })
         };
         for strain in [None, Some(strain)] {
             let mut bytes = encode(&full(strain));
@@ -329,13 +335,19 @@ mod tests {
             bytes.extend([1, 2, 3]);
             assert_eq!(decode(&bytes), Ok(full(strain)));
         }
-        // Older versions end after the links, and nobody is stranger than a busy machine can be.
-        let older = postcard::to_stdvec(&full(None)).unwrap();
-        assert_eq!(decode(&older), Ok(full(None)));
+        // Older versions end after the links, or after the strain, and nobody is stranger than a busy machine can be.
+        let older = |strain| {
+            let Control::State(state) = full(strain) else { panic!("a state") };
+            Control::State(MemberState { takes_reduced: false, ..state })
+        };
+        let mut bytes = postcard::to_stdvec(&full(None)).unwrap();
+        assert_eq!(decode(&bytes), Ok(older(None)));
+        bytes.extend(postcard::to_stdvec(&Some(strain)).unwrap());
+        assert_eq!(decode(&bytes), Ok(older(Some(strain))));
         let absurd = Strain { xruns: u32::MAX, cpu_percent: Some(u32::MAX), ..strain };
         assert_eq!(decode(&encode(&full(Some(absurd)))), Ok(full(Some(strain))));
         let links = vec![link; MAX_LINKS + 1];
-        let crowd = Control::State(MemberState { muted: true, links, strain: None });
+        let crowd = Control::State(MemberState { links, ..MemberState::default() });
         assert_eq!(decode(&encode(&crowd)), Err(DecodeError::OutOfRange("the links")));
     }
 

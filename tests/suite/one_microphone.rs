@@ -1,7 +1,9 @@
 //! A microphone in the first of two inputs is one channel on the wire, until something sounds in the second.
 
 use std::time::Duration;
-use tests::audio::{Delivery, compare, frames, noise, read_stereo_wav, silence, to_ms, write_stereo_wav, write_wav};
+use tests::audio::{
+    Delivery, compare, frames, noise, read_stereo_wav, silence, to_ms, write_stereo_wav, write_wav,
+};
 use tests::{Lan, Node, Options, eventually, number, seconds, seed};
 
 /// Seconds that Alice plays, and after which the second input wakes up.

@@ -21,7 +21,8 @@ fn rms(samples: &[f32]) -> f32 {
 fn every_16_bit_value_comes_back_as_it_was() {
     let samples: Vec<f32> = (i16::MIN..=i16::MAX).map(|value| f32::from(value) / 32_768.0).collect();
     let (mut payload, mut back) = (vec![0; samples.len() * 2], vec![0.0; samples.len()]);
-    let bytes = encoder(Codec::Pcm16, 1, OpusMode::LowDelay).encode(&samples, Layout::All, &mut payload).unwrap();
+    let bytes =
+        encoder(Codec::Pcm16, 1, OpusMode::LowDelay).encode(&samples, Layout::All, &mut payload).unwrap();
     assert_eq!(bytes, payload.len());
     assert_eq!(payload[..2], [0x80, 0x00], "network order");
     let mut decoder = Decoder::new(Codec::Pcm16, 48_000, 1).unwrap();
@@ -34,7 +35,8 @@ fn twenty_four_bits_are_kept_and_what_is_beyond_full_scale_is_clipped() {
     let samples = [-1.0, 1.0 / 8_388_608.0, 0.5, 1.5, -9.0, f32::NAN, f32::INFINITY, -1.0 / 8_388_608.0];
     let (mut payload, mut back) = ([0; 24], [9.0; 8]);
     encoder(Codec::Pcm24, 2, OpusMode::LowDelay).encode(&samples, Layout::All, &mut payload).unwrap();
-    let frames = Decoder::new(Codec::Pcm24, 48_000, 2).unwrap().decode(&payload, Layout::All, &mut back).unwrap();
+    let frames =
+        Decoder::new(Codec::Pcm24, 48_000, 2).unwrap().decode(&payload, Layout::All, &mut back).unwrap();
     let top = 8_388_607.0 / 8_388_608.0;
     assert_eq!(frames, 4);
     assert_eq!(back, [-1.0, 1.0 / 8_388_608.0, 0.5, top, -1.0, 0.0, top, -1.0 / 8_388_608.0]);
@@ -175,7 +177,9 @@ fn wrong_settings_are_refused_with_what_would_work() {
     assert!(Decoder::new(Codec::Opus, 44_100, 2).is_err());
     assert!(Decoder::new(Codec::Pcm16, 44_100, 0).is_err());
     let mut encoder = Encoder::new(good).unwrap();
-    assert!(encoder.encode(&[0.0; 128], Layout::All, &mut [0; 1275]).unwrap_err().to_string().contains("2.5"));
+    assert!(
+        encoder.encode(&[0.0; 128], Layout::All, &mut [0; 1275]).unwrap_err().to_string().contains("2.5")
+    );
     assert!(encoder.encode(&[0.0; 241], Layout::All, &mut [0; 1275]).is_err());
     assert!(encoder.encode(&[0.0; 240], Layout::All, &mut []).is_err());
     assert!(encoder.set_bitrate(1).is_err());

@@ -65,7 +65,8 @@ impl Channels {
             right = right.max(r.abs());
             differs |= l != r;
         }
-        let passed = |since: u64, ended: bool| if ended { 0 } else { since.saturating_add(frames.len() as u64) };
+        let passed =
+            |since: u64, ended: bool| if ended { 0 } else { since.saturating_add(frames.len() as u64) };
         self.left_frames = passed(self.left_frames, left >= self.silent);
         self.right_frames = passed(self.right_frames, right >= self.silent);
         self.same_frames = passed(self.same_frames, differs);
@@ -143,7 +144,9 @@ mod tests {
 
     #[test]
     fn hiss_of_an_open_input_is_silence_unless_24_bits_are_wanted() {
-        for (codec, layout) in [(Codec::Pcm16, Layout::Left), (Codec::Opus, Layout::Left), (Codec::Pcm24, Layout::All)] {
+        for (codec, layout) in
+            [(Codec::Pcm16, Layout::Left), (Codec::Opus, Layout::Left), (Codec::Pcm24, Layout::All)]
+        {
             assert_eq!(after(&mut channels(codec), 11.0, 0.5, 0.000_06), layout, "{codec}");
             assert_eq!(after(&mut channels(codec), 11.0, 0.5, 0.000_11), Layout::All, "{codec}");
         }

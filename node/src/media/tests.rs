@@ -86,7 +86,8 @@ impl Alice {
 }
 
 fn plug(handle: &mut Handle, info: StreamInfo, start_delay_frames: u32) -> engine::SourceWriter {
-    let config = SourceConfig { start_delay_frames, ..SourceConfig::new(info.rate_hz, usize::from(info.channels)) };
+    let config =
+        SourceConfig { start_delay_frames, ..SourceConfig::new(info.rate_hz, usize::from(info.channels)) };
     let (writer, source) = handle.source(config).unwrap();
     handle.send(engine::Command::AddSource(SourceId(1), source)).unwrap();
     writer
@@ -409,7 +410,11 @@ fn who_changes_the_channels_with_every_packet_is_heard_like_everybody() {
         }
         let report = alice.incoming.report(alice.moment().local);
         let totals = report.totals;
-        assert_eq!((totals.received, totals.buffer_resets, totals.concealed_frames), (2_000, 0, 0), "{codec}");
+        assert_eq!(
+            (totals.received, totals.buffer_resets, totals.concealed_frames),
+            (2_000, 0, 0),
+            "{codec}"
+        );
         assert_eq!(report.counters, super::Counters::default(), "{codec}");
         assert_eq!(report.channels, 1, "{codec}");
     }

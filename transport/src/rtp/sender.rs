@@ -283,7 +283,10 @@ mod tests {
     #[test]
     fn an_opus_packet_over_the_limit_is_refused_with_the_limit() {
         let mut sender = sender(Codec::Opus, 300, 0);
-        assert_eq!(sender.push(0, Layout::All, &[0xF0; 400]), Err(SendError::TooLarge { max: 288, got: 400 }));
+        assert_eq!(
+            sender.push(0, Layout::All, &[0xF0; 400]),
+            Err(SendError::TooLarge { max: 288, got: 400 })
+        );
         sender.push(0, Layout::All, &[0xF0; 288]).unwrap();
     }
 

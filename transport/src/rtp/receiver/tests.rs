@@ -402,5 +402,8 @@ proptest! {
 #[test]
 fn a_block_of_another_shape_is_refused_by_the_sender() {
     let mut alice = sender(PCM, 0);
-    assert!(matches!(alice.push(0, Layout::All, &[0; 5]), Err(SendError::Format(PacketError::PayloadLength(5)))));
+    assert!(matches!(
+        alice.push(0, Layout::All, &[0; 5]),
+        Err(SendError::Format(PacketError::PayloadLength(5)))
+    ));
 }

@@ -14,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use transport::rtp::Layout;
 
 /// The most bytes an Opus packet may have: RFC 6716 section 3.4 allows 1,275 for a frame of up to 20 ms.
 pub const MAX_OPUS_BYTES: usize = 1275;
@@ -21,6 +22,10 @@ pub const MAX_OPUS_BYTES: usize = 1275;
 /// The longest packet decoded, in frames a channel: 20 ms at 48 kHz, twice what we send. RFC 6716 allows 120 ms, of which
 /// no live stream has use.
 const MAX_OPUS_FRAMES_48K: usize = 960;
+
+/// Opus' bits a second (RFC 6716, section 2.1.1).
+const MIN_OPUS_BPS: u32 = 6_000;
+const MAX_OPUS_BPS: u32 = 510_000;
 
 /// How samples are written into packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -140,6 +145,8 @@ impl FromStr for Codec {
 pub struct Encoder {
     config: EncoderConfig,
     opus: Option<opus::Encoder>,
+    /// Opus codes one channel for both.
+    is_mono: bool,
 }
 
 impl Encoder {
@@ -150,22 +157,42 @@ impl Encoder {
             Codec::Opus => Some(opus_encoder(&config, channels)?),
             Codec::Pcm16 | Codec::Pcm24 => None,
         };
-        Ok(Encoder { config, opus })
+        Ok(Encoder { config, opus, is_mono: false })
     }
 
-    /// Writes interleaved `samples` into `payload` and returns the bytes written. Opus takes only frames of 2.5, 5, 10 or
-    /// 20 ms; a sample beyond full scale is clipped in PCM, NaN is silence.
-    pub fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
+    /// Writes interleaved `samples` into `payload`, of a stereo stream only the channels in `layout`, and returns the bytes
+    /// written. Opus takes only frames of 2.5, 5, 10 or 20 ms, and of layouts all channels or the same; a sample beyond
+    /// full scale is clipped in PCM, NaN is silence.
+    pub fn encode(
+        &mut self,
+        samples: &[f32],
+        layout: Layout,
+        payload: &mut [u8],
+    ) -> Result<usize, CodecError> {
         let EncoderConfig { codec, channels, rate_hz, .. } = self.config;
         let frames = samples.len() / channels;
         if !samples.len().is_multiple_of(channels) {
             return Err(CodecError::Room { needed: (frames + 1) * channels, room: samples.len() });
         }
-        let needed = codec.payload_bytes(frames, channels);
+        let layout = if channels == 2 { layout } else { Layout::All };
+        let (first, step) = match layout {
+            Layout::All => (0, 1),
+            Layout::Same | Layout::Left => (0, 2),
+            Layout::Right => (1, 2),
+        };
+        let carried = samples.iter().skip(first).step_by(step);
+        let needed = codec.payload_bytes(frames, channels / step);
         match (&mut self.opus, codec) {
             (Some(opus), _) => {
                 if !is_opus_frame(frames, rate_hz) {
                     return Err(CodecError::FrameLength { frames, rate_hz });
+                }
+                let mono = layout == Layout::Same;
+                if mono != self.is_mono {
+                    self.is_mono = mono;
+                    let channels = mono.then_some(opus::Channels::Mono);
+                    opus.set_force_channels(channels).map_err(|error| bad(codec, error))?;
+                    set_bitrate(opus, share(self.config.bitrate_bps, mono))?;
                 }
                 let room = payload.len().min(MAX_OPUS_BYTES);
                 let (payload, _) = payload.split_at_mut(room);
@@ -173,14 +200,14 @@ impl Encoder {
             }
             (None, _) if payload.len() < needed => Err(CodecError::Room { needed, room: payload.len() }),
             (None, Codec::Pcm24) => {
-                for (bytes, sample) in payload.chunks_exact_mut(3).zip(samples) {
+                for (bytes, sample) in payload.chunks_exact_mut(3).zip(carried) {
                     let [_, high, middle, low] = quantise(*sample, 23).to_be_bytes();
                     bytes.copy_from_slice(&[high, middle, low]);
                 }
                 Ok(needed)
             }
             (None, _) => {
-                for (bytes, sample) in payload.chunks_exact_mut(2).zip(samples) {
+                for (bytes, sample) in payload.chunks_exact_mut(2).zip(carried) {
                     let [_, _, high, low] = quantise(*sample, 15).to_be_bytes();
                     bytes.copy_from_slice(&[high, low]);
                 }
@@ -192,7 +219,7 @@ impl Encoder {
     /// Changes Opus' bits a second; nothing for PCM.
     pub fn set_bitrate(&mut self, bitrate_bps: u32) -> Result<(), CodecError> {
         let Some(opus) = &mut self.opus else { return Ok(()) };
-        set_bitrate(opus, bitrate_bps)?;
+        set_bitrate(opus, share(bitrate_bps, self.is_mono))?;
         self.config.bitrate_bps = bitrate_bps;
         Ok(())
     }
@@ -227,10 +254,11 @@ impl Decoder {
     }
 
     /// Frames in `payload`, without decoding it.
-    pub fn frames(&self, payload: &[u8]) -> Result<usize, CodecError> {
+    pub fn frames(&self, payload: &[u8], layout: Layout) -> Result<usize, CodecError> {
+        let carried = if layout == Layout::All { self.channels } else { 1 };
         let width = match self.codec {
-            Codec::Pcm16 => 2 * self.channels,
-            Codec::Pcm24 => 3 * self.channels,
+            Codec::Pcm16 => 2 * carried,
+            Codec::Pcm24 => 3 * carried,
             Codec::Opus => return self.opus_frames(payload),
         };
         if payload.is_empty() || !payload.len().is_multiple_of(width) {
@@ -240,29 +268,32 @@ impl Decoder {
         Ok(payload.len() / width)
     }
 
-    /// Writes the payload's samples, interleaved, to the start of `samples`; returns frames. After an error the
-    /// stream may go on with the next packet.
-    pub fn decode(&mut self, payload: &[u8], samples: &mut [f32]) -> Result<usize, CodecError> {
-        let frames = self.frames(payload)?;
+    /// Writes the payload's samples, interleaved, to the start of `samples`, with the channels that `layout` says are not in
+    /// it; returns frames. After an error the stream may go on with the next packet.
+    pub fn decode(
+        &mut self,
+        payload: &[u8],
+        layout: Layout,
+        samples: &mut [f32],
+    ) -> Result<usize, CodecError> {
+        let layout = if self.channels == 2 { layout } else { Layout::All };
+        let frames = self.frames(payload, layout)?;
         let samples = self.room(frames, samples)?;
         match (&mut self.opus, self.codec) {
             (Some(opus), codec) => {
                 opus.decode_float(payload, samples, false).map_err(|error| bad(codec, error))
             }
             (None, Codec::Pcm24) => {
-                for (sample, bytes) in samples.iter_mut().zip(payload.chunks_exact(3)) {
-                    if let [high, middle, low] = *bytes {
-                        *sample = (i32::from_be_bytes([high, middle, low, 0]) >> 8) as f32 / 8_388_608.0;
-                    }
-                }
+                let value = |bytes: &[u8; 3]| {
+                    let [high, middle, low] = *bytes;
+                    (i32::from_be_bytes([high, middle, low, 0]) >> 8) as f32 / 8_388_608.0
+                };
+                spread(payload.as_chunks().0.iter().map(value), layout, samples);
                 Ok(frames)
             }
             (None, _) => {
-                for (sample, bytes) in samples.iter_mut().zip(payload.chunks_exact(2)) {
-                    if let [high, low] = *bytes {
-                        *sample = f32::from(i16::from_be_bytes([high, low])) / 32_768.0;
-                    }
-                }
+                let value = |bytes: &[u8; 2]| f32::from(i16::from_be_bytes(*bytes)) / 32_768.0;
+                spread(payload.as_chunks().0.iter().map(value), layout, samples);
                 Ok(frames)
             }
         }
@@ -282,7 +313,7 @@ impl Decoder {
         frames: usize,
         samples: &mut [f32],
     ) -> Result<usize, CodecError> {
-        self.frames(payload)?;
+        self.frames(payload, Layout::All)?;
         self.fill_gap(payload, frames, samples, true)
     }
 
@@ -326,6 +357,17 @@ impl Decoder {
     }
 }
 
+/// Writes the channels that were carried where they belong.
+fn spread(carried: impl Iterator<Item = f32>, layout: Layout, samples: &mut [f32]) {
+    let frames = samples.as_chunks_mut::<2>().0.iter_mut();
+    match layout {
+        Layout::All => samples.iter_mut().zip(carried).for_each(|(sample, value)| *sample = value),
+        Layout::Same => frames.zip(carried).for_each(|(frame, value)| *frame = [value, value]),
+        Layout::Left => frames.zip(carried).for_each(|(frame, value)| *frame = [value, 0.0]),
+        Layout::Right => frames.zip(carried).for_each(|(frame, value)| *frame = [0.0, value]),
+    }
+}
+
 /// The nearest step of a signed integer with `bits` bits after the point. A float's own steps are finer than that, so a
 /// 16 bit sample comes back as it was; there is no dither, which would spoil that.
 fn quantise(sample: f32, bits: u32) -> i32 {
@@ -352,9 +394,14 @@ fn opus_encoder(config: &EncoderConfig, channels: opus::Channels) -> Result<opus
     Ok(encoder)
 }
 
+/// Of the bits of two channels those of one, but no fewer than Opus takes.
+fn share(bitrate_bps: u32, is_mono: bool) -> u32 {
+    if is_mono { (bitrate_bps / 2).max(MIN_OPUS_BPS.min(bitrate_bps)) } else { bitrate_bps }
+}
+
 fn set_bitrate(encoder: &mut opus::Encoder, bitrate_bps: u32) -> Result<(), CodecError> {
     match i32::try_from(bitrate_bps) {
-        Ok(bits) if (6_000..=510_000).contains(&bits) => {
+        Ok(bits) if (MIN_OPUS_BPS..=MAX_OPUS_BPS).contains(&bitrate_bps) => {
             encoder.set_bitrate(opus::Bitrate::Bits(bits)).map_err(|error| bad(Codec::Opus, error))
         }
         _ => Err(CodecError::Bitrate(bitrate_bps)),

@@ -37,10 +37,21 @@ pub fn frames(length_s: f64) -> usize {
 
 /// Writes `samples` as a mono 16-bit WAV file at 48 kHz.
 #[track_caller]
-#[allow(clippy::cast_possible_truncation, reason = "clamped to the range of i16")]
 pub fn write_wav(path: &Path, samples: &[f32]) {
+    write_interleaved(path, 1, samples.iter());
+}
+
+/// Writes a stereo one.
+#[track_caller]
+pub fn write_stereo_wav(path: &Path, left: &[f32], right: &[f32]) {
+    write_interleaved(path, 2, left.iter().zip(right).flat_map(|(l, r)| [l, r]));
+}
+
+#[track_caller]
+#[allow(clippy::cast_possible_truncation, reason = "clamped to the range of i16")]
+fn write_interleaved<'a>(path: &Path, channels: u16, samples: impl Iterator<Item = &'a f32>) {
     let spec = WavSpec {
-        channels: 1,
+        channels,
         sample_rate: RATE_HZ as u32,
         bits_per_sample: 16,
         sample_format: SampleFormat::Int,
@@ -55,6 +66,20 @@ pub fn write_wav(path: &Path, samples: &[f32]) {
 /// Reads a WAV file at 48 kHz of any sample format as mono, the mean of its channels.
 #[track_caller]
 pub fn read_wav(path: &Path) -> Vec<f32> {
+    let (samples, channels) = read_interleaved(path);
+    samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect()
+}
+
+/// Reads a stereo one: left and right.
+#[track_caller]
+pub fn read_stereo_wav(path: &Path) -> [Vec<f32>; 2] {
+    let (samples, channels) = read_interleaved(path);
+    assert_eq!(channels, 2, "the channels of {}", path.display());
+    [0, 1].map(|side| samples.iter().skip(side).step_by(2).copied().collect())
+}
+
+#[track_caller]
+fn read_interleaved(path: &Path) -> (Vec<f32>, usize) {
     let mut reader = WavReader::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let spec = reader.spec();
     assert_eq!(spec.sample_rate as usize, RATE_HZ, "the rate of {}", path.display());
@@ -65,9 +90,7 @@ pub fn read_wav(path: &Path) -> Vec<f32> {
             reader.samples::<i32>().map(|s| s.map(|s| s as f32 / full_scale)).collect()
         }
     };
-    let samples = samples.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let channels = usize::from(spec.channels);
-    samples.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect()
+    (samples.unwrap_or_else(|e| panic!("{}: {e}", path.display())), usize::from(spec.channels))
 }
 
 /// Frames in milliseconds.

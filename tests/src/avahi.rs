@@ -47,7 +47,15 @@ impl AvahiBrowser {
         let log = File::create(directory.path().join("log")).expect("create a log");
         let child = host
             .command("unshare")
-            .args(["--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args([
+                "--mount",
+                "--propagation",
+                "unchanged",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ])
             .args(["sh", "-euc", SCRIPT, "avahi"])
             .arg(directory.path())
             .arg(service)

@@ -96,6 +96,7 @@ fn every_promised_field_of_a_peer_is_there() {
         "/clock/error_us",
         "/clock/drift_ppm",
         "/audio/codec",
+        "/audio/channels",
         "/audio/frame_frames",
         "/audio/playout_delay_ms",
         "/audio/one_way_ms",

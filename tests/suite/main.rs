@@ -19,6 +19,7 @@ mod five_nodes;
 mod impaired;
 mod jack;
 mod midi;
+mod one_microphone;
 mod page;
 mod people;
 mod project;

@@ -97,6 +97,7 @@ impl Backend for Pretended {
             clock: Some(PeerClock { offset_us: -3.0, error_us: 20.0, drift_ppm: 0.5 }),
             audio: Some(PeerAudio {
                 codec: "pcm16".into(),
+                channels: 1,
                 frame_frames: 128,
                 playout_delay_ms: 2.7,
                 one_way_ms: Some(5.9),
@@ -472,6 +473,7 @@ async fn routes_give_what_the_design_promises() {
         "/clock/error_us",
         "/clock/drift_ppm",
         "/audio/codec",
+        "/audio/channels",
         "/audio/frame_frames",
         "/audio/playout_delay_ms",
         "/audio/one_way_ms",

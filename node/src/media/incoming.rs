@@ -46,6 +46,8 @@ const MAX_BLOCK_SAMPLES: usize = 32_768;
 const DEFAULT_MIDI_DELAY_NS: i64 = 10_000_000;
 /// The most a measured path may delay MIDI, ns: an absurd measurement must not hold notes back for ever.
 const MAX_MIDI_DELAY_NS: i64 = 500_000_000;
+/// Bit of an Opus packet's first octet that says stereo (RFC 6716, section 3.1).
+const OPUS_STEREO: u8 = 0x04;
 /// The longest a decoder may wait for a packet: the engine's own limit of delay.
 const MAX_PLAYOUT_BUDGET: Duration = Duration::from_millis(300);
 
@@ -82,6 +84,8 @@ pub struct Incoming {
     info: StreamInfo,
     receiver: StreamReceiver,
     decoder: Option<Decoder>,
+    /// Channels in the latest packet.
+    channels: u8,
     writer: SourceWriter,
     /// Rate of the engine that `writer` belongs to, Hz.
     engine_rate_hz: u32,
@@ -119,6 +123,8 @@ pub struct Counters {
 pub struct IncomingReport {
     /// The announced stream.
     pub info: StreamInfo,
+    /// Of its channels, those in the latest packet.
+    pub channels: u8,
     /// Counts since the member joined.
     pub totals: Totals,
     /// Interarrival jitter (RFC 3550).
@@ -151,6 +157,7 @@ impl Incoming {
             info,
             receiver: StreamReceiver::new(stream_format(&info), Some(info.ssrc)),
             decoder: decoder_for(&info),
+            channels: info.channels,
             writer,
             engine_rate_hz,
             before: Totals::default(),
@@ -195,6 +202,7 @@ impl Incoming {
         self.info = info;
         self.receiver = StreamReceiver::new(stream_format(&info), Some(info.ssrc));
         self.decoder = decoder_for(&info);
+        self.channels = info.channels;
         self.latency = LatencyMeter::new(info.rate_hz);
     }
 
@@ -345,6 +353,7 @@ impl Incoming {
         totals += self.of_engine();
         IncomingReport {
             info: self.info,
+            channels: self.channels,
             totals,
             jitter: packets.jitter,
             jitter_peak: self.jitter.peak(),
@@ -448,8 +457,12 @@ impl Incoming {
                     self.decoder = decoder_for(&self.info);
                     continue;
                 }
-                Output::Packet { timestamp_frames, payload, .. } => {
-                    (timestamp_frames, decoder.decode(&payload, &mut self.decoded))
+                Output::Packet { timestamp_frames, layout, payload, .. } => {
+                    self.channels = match (self.info.codec, payload.first()) {
+                        (Codec::Opus, Some(toc)) => 1 + u8::from(toc & OPUS_STEREO != 0),
+                        _ => layout.carried(self.info.channels),
+                    };
+                    (timestamp_frames, decoder.decode(&payload, layout, &mut self.decoded))
                 }
                 Output::Conceal { timestamp_frames, frames, following: Some(next) } => {
                     (timestamp_frames, decoder.recover(&next, frames as usize, &mut self.decoded))

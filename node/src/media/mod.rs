@@ -13,6 +13,7 @@
 //! direction each source's queue (bounded, newest refused and counted here), and MIDI for the output port (bounded,
 //! see [`due`]).
 
+pub mod channels;
 pub mod due;
 pub mod incoming;
 mod instrument;
@@ -138,6 +139,8 @@ struct Peer {
     incoming_due_ns: AtomicU64,
     /// Odd while the member shares our timebase; raised at each change.
     time_epoch: AtomicU64,
+    /// The member understands a stereo stream of which one channel is sent.
+    takes_reduced: AtomicBool,
     /// The member's latest word on our MIDI stream: a sequence number above which bit 32 is set, or 0 for none.
     midi_acknowledged: AtomicU64,
     source: Mutex<Arc<SourceStats>>,
@@ -284,6 +287,14 @@ impl Media {
         }
     }
 
+    /// Whether `peer` understands a stereo stream of which one channel is sent; taken for false until it is said. While any
+    /// member does not, all are sent both.
+    pub fn set_takes_reduced(&self, peer: &PeerId, takes: bool) {
+        if let Some(entry) = self.peer(peer) {
+            entry.takes_reduced.store(takes, Ordering::Relaxed);
+        }
+    }
+
     /// A datagram from an authenticated peer; called by the network thread. Those of peers that are no members are
     /// dropped. Returns a clock datagram to send at once, if one is due.
     #[must_use]
@@ -376,6 +387,7 @@ impl Peer {
             midi_ssrc: rand::random(),
             incoming_due_ns: AtomicU64::new(0),
             time_epoch: AtomicU64::new(0),
+            takes_reduced: AtomicBool::new(false),
             midi_acknowledged: AtomicU64::new(0),
             source: Mutex::new(incoming.source().clone()),
             report: Mutex::new(incoming.report(now())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use transport::{
     rtp::{
-        StreamSender, StreamSenderConfig,
+        Layout, StreamSender, StreamSenderConfig,
         midi::{MidiSender, MidiSenderConfig},
         report::{self, ReceiverReport, Report, ReportBlock},
     },
@@ -64,10 +64,10 @@ impl Outgoing {
         self.midi.set_max_datagram(octets);
     }
 
-    /// One encoded block that begins at `timestamp_frames`. A block that does not fit is dropped; the
-    /// receiver conceals it as a loss.
-    pub fn push_audio(&mut self, timestamp_frames: i64, payload: &[u8]) {
-        if let Err(error) = self.audio.push(timestamp_frames, payload) {
+    /// One encoded block that begins at `timestamp_frames`, with the channels in `layout`. A block that does not fit is
+    /// dropped; the receiver conceals it as a loss.
+    pub fn push_audio(&mut self, timestamp_frames: i64, layout: Layout, payload: &[u8]) {
+        if let Err(error) = self.audio.push(timestamp_frames, layout, payload) {
             tracing::debug!(%error, "an audio block was not sent");
         }
     }

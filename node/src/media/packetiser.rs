@@ -2,8 +2,12 @@
 //!
 //! PCM goes out a period at a time, as it comes. Opus knows only a few frame lengths, so its input is gathered
 //! until one is full. A gap in the captured positions (a queue that overflowed) empties what was gathered, so
-//! that every block carries the timestamp of its own first frame.
+//! that every block carries the timestamp of its own first frame. Of two channels those are sent that add something
+//! ([`Channels`]).
 
+use transport::rtp::Layout;
+
+use super::channels::Channels;
 use crate::{
     codec::{Codec, CodecError, Encoder, EncoderConfig, OpusMode},
     session::message::StreamInfo,
@@ -19,6 +23,7 @@ const OPUS_LOOKAHEAD_FRAMES: i64 = 120;
 pub struct Packetiser {
     info: StreamInfo,
     encoder: Encoder,
+    channels: Channels,
     /// RTP timestamp of the device's first frame, random (RFC 3550, section 5.1).
     first_timestamp: i64,
     /// Interleaved samples not yet encoded, and the position of the first.
@@ -43,6 +48,7 @@ impl Packetiser {
         Ok(Self {
             info: *info,
             encoder,
+            channels: Channels::new(info),
             first_timestamp: i64::from(seed),
             gathered: Vec::new(),
             gathered_position: 0,
@@ -56,14 +62,15 @@ impl Packetiser {
         self.timestamp(position_frames).saturating_add(lookahead)
     }
 
-    /// Takes one captured block, interleaved with `channels`, and gives each full block with its timestamp to
-    /// `send`.
+    /// Takes one captured block, interleaved with `channels`, and gives each full block with its timestamp and what it
+    /// carries to `send`. A stereo stream may become one channel only if `may_reduce`: if all listeners understand it.
     pub fn push(
         &mut self,
         position_frames: u64,
         samples: &[f32],
         channels: usize,
-        send: &mut impl FnMut(i64, &[u8]),
+        may_reduce: bool,
+        send: &mut impl FnMut(i64, Layout, &[u8]),
     ) {
         let ours = usize::from(self.info.channels);
         if self.gathered_position + (self.gathered.len() / ours) as u64 != position_frames {
@@ -87,9 +94,17 @@ impl Packetiser {
         while block_samples > 0 && self.gathered.len() >= block_samples {
             self.payload.resize(self.info.codec.payload_bytes(block_frames, ours), 0);
             let block = self.gathered.get(..block_samples).unwrap_or_default();
-            match self.encoder.encode(block, &mut self.payload) {
+            let wanted = if ours == 2 { self.channels.choose(block) } else { Layout::All };
+            let (layout, told) = match self.info.codec {
+                // Its packets say themselves whether they are of one channel, which both ears hear.
+                Codec::Opus if wanted == Layout::Same => (Layout::Same, Layout::All),
+                Codec::Pcm16 | Codec::Pcm24 if may_reduce => (wanted, wanted),
+                _ => (Layout::All, Layout::All),
+            };
+            match self.encoder.encode(block, layout, &mut self.payload) {
                 Ok(bytes) => send(
                     self.timestamp(self.gathered_position),
+                    told,
                     self.payload.get(..bytes).unwrap_or_default(),
                 ),
                 Err(error) => tracing::warn!(%error, "a block of this player's audio was not encoded"),
@@ -148,7 +163,8 @@ mod tests {
         channels: usize,
     ) -> Vec<(i64, usize)> {
         let mut sent = vec![];
-        packetiser.push(position, samples, channels, &mut |at, payload| sent.push((at, payload.len())));
+        let mut send = |at, _, payload: &[u8]| sent.push((at, payload.len()));
+        packetiser.push(position, samples, channels, true, &mut send);
         sent
     }
 
@@ -173,6 +189,28 @@ mod tests {
         let mut packetiser = Packetiser::new(&stream(Codec::Opus, 1), 0).unwrap();
         assert!(blocks(&mut packetiser, 0, &[0.1; 100], 1).is_empty());
         assert_eq!(blocks(&mut packetiser, 500, &[0.1; 120], 1).first().map(|sent| sent.0), Some(500));
+    }
+
+    #[test]
+    fn a_second_channel_that_wakes_up_is_in_that_block_and_only_who_understands_is_sent_less() {
+        let mut packetiser = Packetiser::new(&stream(Codec::Pcm16, 2), 1000).unwrap();
+        let mut sent = vec![];
+        let one: Vec<f32> = [0.25, 0.0].repeat(64);
+        let mut both = one.clone();
+        both[127] = 0.5;
+        for (block, may_reduce) in [(&one, true), (&both, true), (&one, false)] {
+            let position = 64 * sent.len() as u64;
+            packetiser.push(position, block, 2, may_reduce, &mut |at, layout, payload| {
+                sent.push((at, layout, payload.len(), payload[payload.len() - 2..].to_vec()));
+            });
+        }
+        let (quarter, half, silent) = (vec![0x20, 0], vec![0x40, 0], vec![0, 0]);
+        let expected = [
+            (1000, Layout::Left, 128, quarter),
+            (1064, Layout::All, 256, half),
+            (1128, Layout::All, 256, silent),
+        ];
+        assert_eq!(sent, expected);
     }
 
     #[test]

@@ -6,7 +6,10 @@
 use std::sync::{Arc, atomic::Ordering, mpsc};
 
 use engine::HostTime;
-use transport::time::{LocalTime, SessionTime};
+use transport::{
+    rtp::Layout,
+    time::{LocalTime, SessionTime},
+};
 
 use super::{
     Capture, Command, Datagrams, MidiIo, Peer, Routes, Shared, instrument::InstrumentFeed, lock, now,
@@ -158,16 +161,17 @@ impl<D: Datagrams> Plane<D> {
             let frames = block.samples.len() / block.channels.max(1);
             open.pacer.found(monotonic_ns(), block.host_time.0, period_ns(frames, open.capture.rate_hz));
             open.position = Some((open.packetiser.heard_position(block.position_frames), block.host_time));
-            let mut send = |timestamp: i64, payload: &[u8]| {
+            let may_reduce = links.iter().all(|link| link.peer.takes_reduced.load(Ordering::Relaxed));
+            let mut send = |timestamp: i64, layout: Layout, payload: &[u8]| {
                 for Link { peer, outgoing } in &mut *links {
-                    outgoing.push_audio(timestamp, payload);
+                    outgoing.push_audio(timestamp, layout, payload);
                     while let Some(datagram) = outgoing.poll_audio() {
                         datagrams.send(&peer.id, datagram);
                         shared.sent_packets.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             };
-            open.packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
+            open.packetiser.push(block.position_frames, block.samples, block.channels, may_reduce, &mut send);
         }
     }
 

@@ -13,14 +13,17 @@ use transport::{
     clock::Clock,
     datagram::{Kind, classify},
     rtp::{
-        Header, StreamSender, StreamSenderConfig,
+        Header, Layout, StreamSender, StreamSenderConfig,
         midi::{MidiReceiver, MidiSender, MidiSenderConfig},
         payload_type, report,
     },
     time::{LocalTime, SessionTime},
 };
 
-use super::{Capture, Datagrams, Incoming, Media, MidiIo, Moment, Plane, lock, now, plane, stream_format};
+use super::{
+    Capture, Datagrams, Incoming, Media, MidiIo, Moment, Plane, lock, now, outgoing::Outgoing,
+    packetiser::Packetiser, plane, stream_format,
+};
 use crate::{
     codec::{Codec, Encoder, EncoderConfig, OpusMode},
     session::message::StreamInfo,
@@ -67,11 +70,13 @@ impl Alice {
         self.incoming.handle_datagram(self.moment(), datagram)
     }
 
-    /// One callback of 120 frames, 2.5 ms later.
-    fn play(&mut self) {
+    /// One callback of 120 frames, 2.5 ms later. Returns what she hears in it.
+    fn play(&mut self) -> [f32; 240] {
         self.host_ns += 5 * MS / 2;
-        self.engine.process(&[0.0; 120], &mut [0.0; 240], HostTime(self.host_ns));
+        let mut heard = [0.0; 240];
+        self.engine.process(&[0.0; 120], &mut heard, HostTime(self.host_ns));
         self.incoming.handle_deadline(self.moment());
+        heard
     }
 
     fn one_way_ms(&mut self) -> Option<i64> {
@@ -81,7 +86,8 @@ impl Alice {
 }
 
 fn plug(handle: &mut Handle, info: StreamInfo, start_delay_frames: u32) -> engine::SourceWriter {
-    let config = SourceConfig { start_delay_frames, ..SourceConfig::new(info.rate_hz, 1) };
+    let config =
+        SourceConfig { start_delay_frames, ..SourceConfig::new(info.rate_hz, usize::from(info.channels)) };
     let (writer, source) = handle.source(config).unwrap();
     handle.send(engine::Command::AddSource(SourceId(1), source)).unwrap();
     writer
@@ -116,8 +122,8 @@ impl Bob {
 
     fn packet(&mut self) -> Bytes {
         let mut payload = vec![0; self.codec.payload_bytes(120, 1)];
-        let octets = self.encoder.encode(&[0.1; 120], &mut payload).unwrap();
-        self.sender.push(self.sent * 120, &payload[..octets]).unwrap();
+        let octets = self.encoder.encode(&[0.1; 120], Layout::All, &mut payload).unwrap();
+        self.sender.push(self.sent * 120, Layout::All, &payload[..octets]).unwrap();
         self.sent += 1;
         self.sender.poll_transmit().unwrap()
     }
@@ -297,6 +303,123 @@ fn a_straggler_of_the_stream_before_does_not_end_the_announced_one() {
     assert_eq!((report.totals.received, report.counters.refused), (3, 1));
 }
 
+/// Frame `n` of a noise in steps of 16 bits, another one for each `seed`.
+fn noise(seed: u32, n: u32) -> f32 {
+    let bits = (n ^ seed.wrapping_mul(0x9E37_79B9)).wrapping_mul(0x85EB_CA6B);
+    let bits = (bits ^ bits >> 13).wrapping_mul(0xC2B2_AE35);
+    f32::from((bits >> 19) as i16 - 4_096) / 32_768.0
+}
+
+/// What Bob plays: a voice in his first input; the second one sounds during its third and its fifteenth second.
+fn one_voice_and_a_guest(n: u32) -> [f32; 2] {
+    let second = n / 48_000;
+    [noise(1, n), if second == 2 || second == 14 { noise(2, n) } else { 0.0 }]
+}
+
+/// Seventeen seconds of Bob as Alice hears them, frame by frame, and the layouts that came. The path loses the packets of
+/// which `loses` is true; it is told what a packet carries, and what the one before it carried.
+fn jam_with_a_guest(mut loses: impl FnMut(Layout, Layout) -> bool) -> (Alice, Vec<[f32; 2]>, Vec<Layout>) {
+    let info = StreamInfo { channels: 2, packet_frames: 120, ..stream(BOB, Codec::Pcm16) };
+    let mut alice = Alice::listening_to(info, 0);
+    let mut bob = Packetiser::new(&info, 0).unwrap();
+    let mut to_alice = Outgoing::new(info, BOB_MIDI, 1, alice.moment().local);
+    let (mut heard, mut layouts) = (Vec::new(), vec![Layout::Left]);
+    for block in 0..17 * 400u32 {
+        let samples: Vec<f32> = (block * 120..(block + 1) * 120).flat_map(one_voice_and_a_guest).collect();
+        bob.push(u64::from(block) * 120, &samples, 2, true, &mut |at, layout, payload| {
+            to_alice.push_audio(at, layout, payload);
+            layouts.push(layout);
+        });
+        let [.., before, layout] = layouts[..] else { panic!("{layouts:?}") };
+        let datagram = to_alice.poll_audio().unwrap();
+        assert_eq!(to_alice.poll_audio(), None);
+        if !loses(before, layout) {
+            alice.hear(&datagram);
+        }
+        heard.extend_from_slice(alice.play().as_chunks().0);
+    }
+    (alice, heard, layouts)
+}
+
+/// The frames that differ from what Bob played, after a second in which he fades in.
+fn differing(heard: &[[f32; 2]]) -> Vec<u32> {
+    let is_played = |lag: u32, n: u32| heard[(n + lag) as usize] == one_voice_and_a_guest(n);
+    let begun = 48_000;
+    let lag = (0..4_800).find(|lag| (begun..begun + 100).all(|n| is_played(*lag, n))).unwrap();
+    (begun..heard.len() as u32 - lag).filter(|n| !is_played(lag, *n)).collect()
+}
+
+#[test]
+fn second_input_that_wakes_up_and_falls_asleep_is_heard_to_the_last_bit() {
+    let (alice, heard, layouts) = jam_with_a_guest(|_, _| false);
+    let differing = differing(&heard);
+    assert_eq!(differing, [0; 0], "of {} frames", heard.len());
+    let mut changes = layouts.clone();
+    changes.dedup();
+    // The guest is waited for: ten seconds after he fell silent, and no longer than his first sample when he is back.
+    assert_eq!(changes, [Layout::Left, Layout::All, Layout::Left, Layout::All]);
+    let both = layouts.iter().filter(|layout| **layout == Layout::All).count();
+    assert_eq!(both, 400 + 4_000 + 3 * 400 - 1);
+    let report = alice.incoming.report(alice.moment().local);
+    assert_eq!((report.totals.buffer_resets, report.totals.concealed_frames, report.channels), (0, 0, 2));
+}
+
+#[test]
+fn packet_lost_where_the_channels_change_costs_that_packet_only() {
+    let mut lost = 0;
+    let (alice, heard, _) = jam_with_a_guest(|before, layout| {
+        lost += u32::from(before != layout);
+        before != layout
+    });
+    assert_eq!(lost, 3);
+    let differing = differing(&heard);
+    // The second of silence before the third change is concealed with silence, which is what was played.
+    for n in &differing {
+        let since = [2 * 48_000, 13 * 48_000 - 120, 14 * 48_000].map(|change| n.checked_sub(change));
+        assert!(since.into_iter().flatten().any(|since| since < 480), "frame {n} of second {}", n / 48_000);
+    }
+    let loudest = heard.iter().flatten().fold(0.0f32, |loudest, sample| loudest.max(sample.abs()));
+    assert!(loudest < 0.3, "{loudest}");
+    let report = alice.incoming.report(alice.moment().local);
+    assert_eq!((report.totals.buffer_resets, report.totals.lost), (0, 3));
+}
+
+#[test]
+fn who_changes_the_channels_with_every_packet_is_heard_like_everybody() {
+    use Layout::{All, Left, Right, Same};
+    for codec in [Codec::Pcm16, Codec::Pcm24, Codec::Opus] {
+        let info = StreamInfo { channels: 2, ..stream(BOB, codec) };
+        let mut alice = Alice::listening_to(info, 0);
+        let mut sender = Outgoing::new(info, BOB_MIDI, 1, alice.moment().local);
+        let mut encoder = Encoder::new(EncoderConfig {
+            codec,
+            rate_hz: 48_000,
+            channels: 2,
+            bitrate_bps: 256_000,
+            opus_mode: OpusMode::LowDelay,
+        })
+        .unwrap();
+        let layouts = if codec == Codec::Opus { [All, Same, All, Same] } else { [All, Left, Same, Right] };
+        let mut payload = vec![0; 1_500];
+        for (packet, layout) in (0..2_000).zip(layouts.iter().cycle()) {
+            let octets = encoder.encode(&[0.1; 240], *layout, &mut payload).unwrap();
+            let told = if codec == Codec::Opus { All } else { *layout };
+            sender.push_audio(packet * 120, told, &payload[..octets]);
+            alice.hear(&sender.poll_audio().unwrap());
+            alice.play();
+        }
+        let report = alice.incoming.report(alice.moment().local);
+        let totals = report.totals;
+        assert_eq!(
+            (totals.received, totals.buffer_resets, totals.concealed_frames),
+            (2_000, 0, 0),
+            "{codec}"
+        );
+        assert_eq!(report.counters, super::Counters::default(), "{codec}");
+        assert_eq!(report.channels, 1, "{codec}");
+    }
+}
+
 /// Where the media plane's datagrams go: into a list.
 #[derive(Clone, Default)]
 struct Wire(Arc<Mutex<Vec<Bytes>>>);
@@ -390,6 +513,30 @@ fn no_block_of_one_stream_leaves_under_the_name_of_another() {
     record(&mut second);
     node.plane.look();
     assert_eq!(node.wire.packets(), [(payload_type::PCM24, 2, 384)]);
+}
+
+#[test]
+fn channel_is_left_out_only_while_all_members_understand() {
+    let mut node = Node::with_bob();
+    let (mut alices, mut handle) = engine(Config { input_channels: 2, ..Config::new(48_000, 128) }).unwrap();
+    let info = StreamInfo { channels: 2, ..stream(1, Codec::Pcm16) };
+    let tap = handle.take_capture().unwrap();
+    node.media.set_capture(Capture { tap, info, rate_hz: 48_000, period_frames: 128 });
+    let mut sent = |node: &mut Node| {
+        alices.process(&[0.1, 0.0].repeat(128), &mut [0.0; 256], HostTime(now().as_nanos()));
+        node.plane.look();
+        node.wire.packets()
+    };
+    node.plane.look();
+    let (both, one) = ((payload_type::PCM16, 1, 512), (payload_type::PCM16_LEFT, 1, 256));
+    assert_eq!(sent(&mut node), [both]);
+    node.media.set_takes_reduced(&node.bob, true);
+    assert_eq!(sent(&mut node), [one]);
+    // Carol is older.
+    let (_, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+    let info = stream(BOB + 1, Codec::Pcm16);
+    node.media.add_peer(PeerId::random(), info, info, plug(&mut handle, info, 0), None);
+    assert_eq!(sent(&mut node), [both, both]);
 }
 
 #[test]

@@ -421,6 +421,7 @@ fn audio(report: &IncomingReport) -> PeerAudio {
     let totals = report.totals;
     PeerAudio {
         codec: report.info.codec.to_string(),
+        channels: u32::from(report.channels),
         frame_frames: u32::from(report.info.packet_frames),
         playout_delay_ms: report.playout_delay.as_secs_f64() * 1e3,
         one_way_ms: report.one_way_ns.map(|ns| ns as f64 / 1e6),

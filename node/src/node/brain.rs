@@ -608,6 +608,7 @@ impl Brain {
             let members: Vec<PeerId> = session.members().map(|(peer, _)| *peer).collect();
             for peer in members {
                 inner.media.set_time_shared(&peer, session.shares_time(&peer));
+                inner.media.set_takes_reduced(&peer, session.takes_reduced(&peer));
                 if let Some(offset) = inner.media.clock_offset_ns(&peer) {
                     session.handle_clock(now, &peer, offset);
                 }

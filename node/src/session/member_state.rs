@@ -82,7 +82,8 @@ struct Ear {
 
 impl<P> Default for Gossip<P> {
     fn default() -> Self {
-        Self { own: MemberState::default(), news: false, told_ns: None, members: BTreeMap::new() }
+        let own = MemberState { takes_reduced: true, ..MemberState::default() };
+        Self { own, news: false, told_ns: None, members: BTreeMap::new() }
     }
 }
 
@@ -179,6 +180,12 @@ impl<P: Ord + Clone> Gossip<P> {
     /// Whether `peer` has shown that it knows these messages.
     pub fn speaks(&self, peer: &P) -> bool {
         self.members.get(peer).is_some_and(|member| member.heard.is_some())
+    }
+
+    /// Whether `peer` has said that it understands a stereo stream of which one channel is sent.
+    pub fn takes_reduced(&self, peer: &P) -> bool {
+        let heard = self.members.get(peer).and_then(|member| member.heard.as_ref());
+        heard.is_some_and(|(_, state)| state.takes_reduced)
     }
 
     /// This node's own state.

@@ -58,7 +58,10 @@ pub struct MemberState {
     /// How hard its machine works; `None` from older versions. Appended to the rest, see [`encode`].
     #[serde(skip)]
     pub strain: Option<Strain>,
-    /// Whose time it follows; `None` from older versions. Appended after the strain.
+    /// It understands a stereo stream of which one channel is sent; appended after that.
+    #[serde(skip)]
+    pub takes_reduced: bool,
+    /// Whose time it follows; `None` from older versions. Appended last.
     #[serde(skip)]
     pub follows: Option<Follows>,
 }
@@ -205,8 +208,9 @@ pub fn encode(message: &Control) -> Vec<u8> {
     let mut bytes = postcard::to_stdvec(message).unwrap_or_default();
     if let Control::State(state) = message {
         // A field of a struct would be missed by this version in what older ones send; what is appended is not.
-        bytes.extend(postcard::to_stdvec(&state.strain).unwrap_or_default());
-        bytes.extend(postcard::to_stdvec(&state.follows).unwrap_or_default());
+        bytes.extend(
+            postcard::to_stdvec(&(state.strain, state.takes_reduced, state.follows)).unwrap_or_default(),
+        );
     }
     bytes
 }
@@ -230,7 +234,10 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
         Control::State(mut state) => {
             if let Ok((strain, rest)) = postcard::take_from_bytes::<Option<Strain>>(rest) {
                 state.strain = strain.map(Strain::bounded);
-                state.follows = postcard::take_from_bytes(rest).ok().and_then(|(follows, _)| follows);
+                if let Ok((takes_reduced, rest)) = postcard::take_from_bytes(rest) {
+                    state.takes_reduced = takes_reduced;
+                    state.follows = postcard::from_bytes(rest).unwrap_or_default();
+                }
             }
             let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
             if state.links.len() > MAX_LINKS || !state.links.iter().all(fits) {
@@ -335,8 +342,9 @@ mod tests {
             wake_late_ms: MAX_STRAIN,
         };
         let full = |strain: Option<Strain>| {
+            let links = vec![link.clone(); MAX_LINKS];
             let follows = strain.map(|_| Follows { reference: u64::MAX, hops: u8::MAX });
-            Control::State(MemberState { muted: true, links: vec![link.clone(); MAX_LINKS], strain, follows })
+            Control::State(MemberState { muted: true, links, strain, takes_reduced: true, follows })
         };
         for strain in [None, Some(strain)] {
             let mut bytes = encode(&full(strain));
@@ -345,13 +353,19 @@ mod tests {
             bytes.extend([1, 2, 3]);
             assert_eq!(decode(&bytes), Ok(full(strain)));
         }
-        // Older versions end after the links, and nobody is stranger than a busy machine can be.
-        let older = postcard::to_stdvec(&full(None)).unwrap();
-        assert_eq!(decode(&older), Ok(full(None)));
+        // Older versions end after the links, or after the strain, and nobody is stranger than a busy machine can be.
+        let older = |strain| {
+            let Control::State(state) = full(strain) else { panic!("a state") };
+            Control::State(MemberState { takes_reduced: false, follows: None, ..state })
+        };
+        let mut bytes = postcard::to_stdvec(&full(None)).unwrap();
+        assert_eq!(decode(&bytes), Ok(older(None)));
+        bytes.extend(postcard::to_stdvec(&Some(strain)).unwrap());
+        assert_eq!(decode(&bytes), Ok(older(Some(strain))));
         let absurd = Strain { xruns: u32::MAX, cpu_percent: Some(u32::MAX), ..strain };
         assert_eq!(decode(&encode(&full(Some(absurd)))), Ok(full(Some(strain))));
         let links = vec![link; MAX_LINKS + 1];
-        let crowd = Control::State(MemberState { muted: true, links, ..MemberState::default() });
+        let crowd = Control::State(MemberState { links, ..MemberState::default() });
         assert_eq!(decode(&encode(&crowd)), Err(DecodeError::OutOfRange("the links")));
     }
 

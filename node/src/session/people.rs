@@ -58,6 +58,11 @@ impl<P: Ord + Clone> Session<P> {
         Ok(())
     }
 
+    /// Whether a member understands a stereo stream of which one channel is sent.
+    pub fn takes_reduced(&self, peer: &P) -> bool {
+        self.gossip.takes_reduced(peer)
+    }
+
     /// A page of this node lets `address` go, or with `None` everything.
     pub fn let_go(&mut self, now_ns: i64, source: u32, address: Option<&str>) {
         match address {

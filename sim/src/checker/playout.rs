@@ -20,8 +20,9 @@ const ALLOWED_FRAMES: f64 = 16_000.0;
 const STOPPED: Duration = Duration::from_millis(350);
 /// Frames in a second of the streams in these worlds.
 const RATE_HZ: f64 = 48_000.0;
-/// Octets of one frame of the streams in these worlds: mono, 16 bit.
-const FRAME_OCTETS: usize = 2;
+/// Octets of one frame of the streams in these worlds, stereo with 16 bits, and of one of which one channel is sent.
+const FRAME_OCTETS: usize = 4;
+const REDUCED_FRAME_OCTETS: usize = 2;
 /// Frames in a packet of Opus here: 2.5 ms, for cards with periods of 128 frames.
 const OPUS_FRAMES: usize = 120;
 
@@ -133,7 +134,8 @@ impl Checker for ConcealedWithinLoss {
                 {
                     let frames = match header.payload_type {
                         payload_type::OPUS => OPUS_FRAMES,
-                        _ => content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS,
+                        payload_type::PCM16 => content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS,
+                        _ => content.len().saturating_sub(HEADER_LEN) / REDUCED_FRAME_OCTETS,
                     };
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }

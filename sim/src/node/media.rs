@@ -22,7 +22,7 @@ use bandmesh::{
         outgoing::Outgoing,
         packetiser::Packetiser,
     },
-    session::message::StreamInfo,
+    session::{Session, message::StreamInfo},
 };
 use bytes::Bytes;
 use crdt::PeerKey;
@@ -33,7 +33,7 @@ use engine::{
 use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
-    rtp::{Header, payload_type},
+    rtp::{Header, Layout, payload_type},
     time::{LocalTime, SessionTime},
 };
 
@@ -44,8 +44,15 @@ use crate::{random::Random, sound_card::Card};
 const MAX_DATAGRAM: usize = 1_200;
 /// Most bandmates heard at once.
 const MAX_SOURCES: usize = 16;
+/// Inputs of every card.
+pub(super) const INPUTS: usize = 2;
 /// Period of the test tone, frames: 375 Hz at 48 kHz.
 const TONE_FRAMES: u64 = 128;
+/// The second input is silent but for the end of each such stretch, frames: longer than the product waits until it leaves a
+/// silent channel out.
+const STRETCH_FRAMES: u64 = 14 * 48_000;
+/// For so many frames it is not.
+const AWAKE_FRAMES: u64 = 9_600;
 /// How often latency is measured and the session hears of clocks, as the product's media thread and brain do.
 const OBSERVE: Duration = Duration::from_millis(50);
 /// A change of the session offset above this is a step, ns, as in the product.
@@ -97,6 +104,8 @@ struct Member {
     midi_ssrc: u32,
     /// Odd while the member shares our timebase.
     epoch: u64,
+    /// Understands a stereo stream of which one channel is sent.
+    takes_reduced: bool,
     /// For sabotage: numbers of the latest packets.
     seen: VecDeque<u16>,
 }
@@ -130,7 +139,7 @@ impl Media {
         sabotage: Option<Sabotage>,
     ) -> Result<Self, String> {
         let config = engine::Config {
-            input_channels: 1,
+            input_channels: INPUTS,
             max_sources: MAX_SOURCES,
             ..engine::Config::new(card.rate_hz, card.period_frames)
         };
@@ -151,7 +160,7 @@ impl Media {
             next_observe: LocalTime::default(),
             next_source: 0,
             frames: 0,
-            input: vec![0.0; card.period_frames],
+            input: vec![0.0; card.period_frames * INPUTS],
             output: vec![0.0; card.period_frames * 2],
             period_frames: card.period_frames,
             instruments: instruments.then(Instruments::default),
@@ -184,6 +193,7 @@ impl Media {
             outgoing,
             midi_ssrc,
             epoch: 0,
+            takes_reduced: false,
             seen: VecDeque::new(),
         };
         self.members.insert(peer, member);
@@ -218,16 +228,17 @@ impl Media {
         self.instruments.as_mut().map(|it| std::mem::take(&mut it.peak))
     }
 
-    /// Session time is host time and this much, ns; `shares` says who keeps the same timebase.
-    pub(super) fn follow_session(&mut self, offset_ns: i64, shares: impl Fn(&PeerKey) -> bool) {
+    /// Session time is host time and this much, ns; `session` says who keeps the same timebase, and who understands what.
+    pub(super) fn follow_session(&mut self, offset_ns: i64, session: &Session<PeerKey>) {
         if offset_ns.abs_diff(self.session_offset_ns) > STEP_NS {
             self.offset_steps += 1;
         }
         self.session_offset_ns = offset_ns;
         for (peer, member) in &mut self.members {
-            if member.epoch.is_multiple_of(2) == shares(peer) {
+            if member.epoch.is_multiple_of(2) == session.shares_time(peer) {
                 member.epoch += 1;
             }
+            member.takes_reduced = session.takes_reduced(peer);
         }
     }
 
@@ -239,10 +250,12 @@ impl Media {
 
     /// The card asks for a period of audio; returns the datagrams to send.
     pub(super) fn handle_callback(&mut self, now: LocalTime) -> Vec<Addressed> {
-        for (index, sample) in self.input.iter_mut().enumerate() {
+        for (index, frame) in (self.frames..).zip(self.input.as_chunks_mut::<INPUTS>().0) {
             // A triangle needs no function whose last digit a platform may choose.
-            let phase = (self.frames + index as u64) % TONE_FRAMES;
-            *sample = (phase as f32 / TONE_FRAMES as f32 - 0.5).abs() - 0.25;
+            let phase = index % TONE_FRAMES;
+            let first = (phase as f32 / TONE_FRAMES as f32 - 0.5).abs() - 0.25;
+            let awake = index % STRETCH_FRAMES >= STRETCH_FRAMES - AWAKE_FRAMES;
+            *frame = [first, if awake { first / 2.0 } else { 0.0 }];
         }
         if self.instruments.is_some() {
             self.input.fill(0.0);
@@ -259,14 +272,15 @@ impl Media {
         while let Some(block) = capture.as_mut().and_then(TapReader::next_block) {
             let captured = LocalTime::from_nanos(block.host_time.0);
             *position = Some((packetiser.heard_position(block.position_frames), captured));
-            let mut send = |timestamp: i64, payload: &[u8]| {
+            let may_reduce = members.values().all(|member| member.takes_reduced);
+            let mut send = |timestamp: i64, layout: Layout, payload: &[u8]| {
                 for (peer, member) in &mut *members {
-                    member.outgoing.push_audio(timestamp, payload);
+                    member.outgoing.push_audio(timestamp, layout, payload);
                     datagrams
                         .extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
                 }
             };
-            packetiser.push(block.position_frames, block.samples, block.channels, &mut send);
+            packetiser.push(block.position_frames, block.samples, block.channels, may_reduce, &mut send);
         }
         let session_now = self.session_at(now);
         while let Some(message) = self.keyboard.poll(now) {
@@ -442,7 +456,7 @@ fn sabotaged(datagram: &Bytes, sabotage: Sabotage, seen: &mut VecDeque<u16>) -> 
     match sabotage {
         Sabotage::SkipSequenceCheck if is_known => vec![renumbered(true, 1)],
         Sabotage::SkipSequenceCheck => vec![renumbered(false, 0)],
-        // Two octets a frame: half a packet later.
+        // Two octets a frame, while one channel is sent: half a packet later.
         Sabotage::DoubleFrames => vec![renumbered(false, 0), renumbered(true, payload.len() as u32 / 4)],
         Sabotage::DropAudio if header.sequence.is_multiple_of(8) => vec![],
         _ => vec![datagram.clone()],

@@ -248,7 +248,7 @@ impl Node {
         let mut random = crate::random::Random::new(u64::from_le_bytes(first(&start.seed)));
         let (rate_hz, period_frames) =
             start.card.map_or((48_000, 128), |card| (card.rate_hz, card.period_frames as u32));
-        let (stream, _) = announce(start.codec, random.bits() as u32, rate_hz, period_frames, 1);
+        let (stream, _) = announce(start.codec, random.bits() as u32, rate_hz, period_frames, media::INPUTS);
         let media = start
             .card
             .map(|card| Media::new(&card, &stream, start.instruments, random.fork(1), start.sabotage));
@@ -585,8 +585,7 @@ impl Node {
         }
         let (timebase, beat) = (self.session.timebase(), self.session.beat());
         let Some(media) = &mut self.media else { return };
-        let session = &self.session;
-        media.follow_session(timebase.offset_ns, |peer| session.shares_time(peer));
+        media.follow_session(timebase.offset_ns, &self.session);
         media.set_timeline(Timeline {
             tempo_bpm: beat.tempo_bpm,
             beat: beat.beat_at(timebase.session_at(now_ns)),

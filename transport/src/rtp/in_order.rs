@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Format, Output};
+use super::{Format, Layout, Output};
 use crate::time::LocalTime;
 
 /// Packets held for a straggler. At the bound the oldest gap is given up.
@@ -121,6 +121,7 @@ impl InOrder {
                     timestamp_frames: timestamp,
                     frames: held.frames as u32,
                     recovered: held.recovered,
+                    layout: Layout::All,
                     payload: held.payload,
                 });
                 continue;

@@ -16,7 +16,7 @@ use super::in_order::{InOrder, Taken};
 use super::redundancy::{self, Block};
 use super::report::{ReportBlock, SenderReport};
 use super::statistics::{Arrival, Sequence};
-use super::{Codec, Format, Header, PacketError, Statistics, extend_timestamp, payload_type};
+use super::{Codec, Format, Header, Layout, PacketError, Statistics, extend_timestamp, payload_type};
 use crate::time::LocalTime;
 
 /// Timestamps remembered to tell a repeated payload from a new one. 0.3 s at 32 frames.
@@ -42,6 +42,8 @@ pub enum Output {
         frames: u32,
         /// Whether only a repetition (RFC 2198) brought it.
         recovered: bool,
+        /// Which channels it carries; [`Layout::All`] for Opus, whose packets say so themselves.
+        layout: Layout,
         /// PCM big-endian interleaved, or one Opus packet.
         payload: Bytes,
     },
@@ -54,6 +56,13 @@ pub enum Output {
         /// The packet right after the gap, which may carry in-band FEC for it. It comes again as [`Output::Packet`].
         following: Option<Bytes>,
     },
+}
+
+/// A payload that fits the stream's format.
+struct Checked {
+    block: Block,
+    layout: Layout,
+    frames: u32,
 }
 
 /// One incoming audio stream.
@@ -203,18 +212,17 @@ impl StreamReceiver {
             in_order.handle_timing(now, timestamp);
         }
         let last = blocks.len() - 1;
-        for (index, (block, frames)) in blocks.into_iter().enumerate() {
-            let position = timestamp.saturating_sub(i64::from(block.timestamp_offset));
-            self.deliver(position, frames, (index == last).then_some(sequence), block.data);
+        for (index, checked) in blocks.into_iter().enumerate() {
+            let position = timestamp.saturating_sub(i64::from(checked.block.timestamp_offset));
+            self.deliver(position, (index == last).then_some(sequence), checked);
         }
         self.handle_deadline(now);
         self.bound_outputs();
         Ok(())
     }
 
-    /// The payloads in a packet with their frame counts, the primary last.
-    fn blocks(&self, header: &Header, payload: &Bytes) -> Result<Vec<(Block, u32)>, PacketError> {
-        let expected = self.format.codec.payload_type();
+    /// The payloads in a packet, the primary last.
+    fn blocks(&self, header: &Header, payload: &Bytes) -> Result<Vec<Checked>, PacketError> {
         let blocks = if header.payload_type == payload_type::REDUNDANT {
             redundancy::decode(payload)?
         } else {
@@ -222,20 +230,22 @@ impl StreamReceiver {
             vec![Block { payload_type: header.payload_type, timestamp_offset: 0, data }]
         };
         let checked = blocks.into_iter().map(|block| {
-            if block.payload_type != expected {
-                return Err(PacketError::PayloadType { expected, got: block.payload_type });
-            }
-            let frames = self.format.frames(&block.data)?;
+            let layout = self.format.layout(block.payload_type).ok_or(PacketError::PayloadType {
+                expected: self.format.codec.payload_type(Layout::All),
+                got: block.payload_type,
+            })?;
+            let frames = self.format.frames(layout, &block.data)?;
             if frames > MAX_PACKET_FRAMES {
                 return Err(PacketError::PayloadLength(block.data.len()));
             }
-            Ok((block, frames))
+            Ok(Checked { block, layout, frames })
         });
         checked.collect()
     }
 
     /// Gives a payload on unless it has been given on before. `sequence` is `None` for a repeated payload.
-    fn deliver(&mut self, timestamp: i64, frames: u32, sequence: Option<i64>, payload: Bytes) {
+    fn deliver(&mut self, timestamp: i64, sequence: Option<i64>, checked: Checked) {
+        let Checked { block: Block { data: payload, .. }, layout, frames } = checked;
         let recovered = sequence.is_none();
         let too_old = self.delivered.len() >= REMEMBERED
             && self.delivered.first().is_some_and(|&oldest| timestamp < oldest);
@@ -254,6 +264,7 @@ impl StreamReceiver {
                 timestamp_frames: timestamp,
                 frames,
                 recovered,
+                layout,
                 payload,
             });
         }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::redundancy::{self, Block};
 use super::report::SenderReport;
-use super::{Format, HEADER_LEN, Header, PacketError, payload_type};
+use super::{Format, HEADER_LEN, Header, Layout, PacketError, payload_type};
 use crate::time::SessionTime;
 
 /// Most earlier blocks a packet can repeat.
@@ -64,8 +64,8 @@ pub struct StreamSender {
     next_timestamp: Option<i64>,
     /// Packets each of the latest blocks was cut into: how far back a packet's counterpart in the last block lies.
     pieces: usize,
-    /// Payloads already sent that a packet may repeat, oldest first, with their timestamps.
-    sent: VecDeque<(i64, Bytes)>,
+    /// Payloads already sent that a packet may repeat, oldest first, with their timestamps and types.
+    sent: VecDeque<(i64, u8, Bytes)>,
     waiting: VecDeque<Bytes>,
     packets: u32,
     octets: u32,
@@ -97,14 +97,21 @@ impl StreamSender {
     }
 
     /// Takes one coded block (PCM big-endian and interleaved, or exactly one Opus packet) whose first frame is
-    /// `timestamp_frames` on the stream's timeline. A gap in the timeline sets the marker bit.
+    /// `timestamp_frames` on the stream's timeline; `layout` says which channels are in it. A gap in the timeline sets the
+    /// marker bit.
     ///
     /// # Errors
     /// [`SendError`]; nothing of the block is sent then.
-    pub fn push(&mut self, timestamp_frames: i64, payload: &[u8]) -> Result<(), SendError> {
-        let frames = self.config.format.frames(payload)?;
+    pub fn push(&mut self, timestamp_frames: i64, layout: Layout, payload: &[u8]) -> Result<(), SendError> {
+        let format = self.config.format;
+        let payload_type = format.codec.payload_type(layout);
+        if format.layout(payload_type).is_none() {
+            let expected = format.codec.payload_type(Layout::All);
+            return Err(PacketError::PayloadType { expected, got: payload_type }.into());
+        }
+        let frames = format.frames(layout, payload)?;
         let room = self.payload_room();
-        let (piece_octets, piece_frames) = match self.config.format.frame_octets() {
+        let (piece_octets, piece_frames) = match format.frame_octets(layout) {
             Some(frame_octets) => {
                 let pieces = frames.div_ceil(((room / frame_octets) as u32).max(1));
                 let piece_frames = frames.div_ceil(pieces);
@@ -126,8 +133,9 @@ impl StreamSender {
         }
         let mut timestamp = timestamp_frames;
         for piece in payload.chunks(piece_octets) {
-            self.send(timestamp, Bytes::copy_from_slice(piece));
+            self.send(timestamp, payload_type, Bytes::copy_from_slice(piece));
             timestamp = timestamp.saturating_add(i64::from(piece_frames));
+            self.next_timestamp = Some(timestamp);
         }
         self.next_timestamp = Some(timestamp_frames.saturating_add(i64::from(frames)));
         Ok(())
@@ -151,12 +159,8 @@ impl StreamSender {
         }
     }
 
-    fn send(&mut self, timestamp: i64, payload: Bytes) {
-        let primary = Block {
-            payload_type: self.config.format.codec.payload_type(),
-            timestamp_offset: 0,
-            data: payload,
-        };
+    fn send(&mut self, timestamp: i64, payload_type: u8, payload: Bytes) {
+        let primary = Block { payload_type, timestamp_offset: 0, data: payload };
         let repeated = self.repeated(timestamp, &primary);
         let (payload_type, body) = if repeated.is_empty() {
             (primary.payload_type, primary.data.clone())
@@ -178,9 +182,7 @@ impl StreamSender {
         self.sequence = self.sequence.wrapping_add(1);
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(body.len() as u32);
-        let frames = self.config.format.frames(&primary.data).unwrap_or(0);
-        self.next_timestamp = Some(timestamp.saturating_add(i64::from(frames)));
-        self.sent.push_back((timestamp, primary.data));
+        self.sent.push_back((timestamp, primary.payload_type, primary.data));
         while self.sent.len() > usize::from(MAX_REDUNDANCY) * self.pieces {
             self.sent.pop_front();
         }
@@ -194,7 +196,7 @@ impl StreamSender {
         let mut room = self.config.max_datagram.max(MIN_DATAGRAM).saturating_sub(fixed);
         let mut repeated = Vec::new();
         for block in 1..=wanted {
-            let Some((older, data)) =
+            let Some((older, payload_type, data)) =
                 self.sent.len().checked_sub(block * self.pieces).and_then(|index| self.sent.get(index))
             else {
                 break;
@@ -208,7 +210,7 @@ impl StreamSender {
             }
             room -= octets;
             repeated.push(Block {
-                payload_type: primary.payload_type,
+                payload_type: *payload_type,
                 timestamp_offset: offset,
                 data: data.clone(),
             });
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn a_large_block_becomes_equal_packets_under_the_limit() {
         let mut sender = sender(Codec::Pcm24, 1_200, 0);
-        sender.push(0, &[1; 1_024 * 6]).unwrap();
+        sender.push(0, Layout::All, &[1; 1_024 * 6]).unwrap();
         let packets = packets(&mut sender);
         assert_eq!(packets.len(), 6);
         let parsed: Vec<Header> = packets.iter().map(|packet| Header::parse(packet).unwrap().0).collect();
@@ -266,7 +268,7 @@ mod tests {
     fn redundancy_shrinks_packets_rather_than_being_left_out() {
         let mut sender = sender(Codec::Pcm24, 1_200, 1);
         for block in 0..2 {
-            sender.push(block * 128, &[block as u8; 128 * 6]).unwrap();
+            sender.push(block * 128, Layout::All, &[block as u8; 128 * 6]).unwrap();
         }
         let packets = packets(&mut sender);
         assert_eq!(packets.len(), 4, "128 stereo frames of 24 bits do not fit twice");
@@ -281,14 +283,17 @@ mod tests {
     #[test]
     fn an_opus_packet_over_the_limit_is_refused_with_the_limit() {
         let mut sender = sender(Codec::Opus, 300, 0);
-        assert_eq!(sender.push(0, &[0xF0; 400]), Err(SendError::TooLarge { max: 288, got: 400 }));
-        sender.push(0, &[0xF0; 288]).unwrap();
+        assert_eq!(
+            sender.push(0, Layout::All, &[0xF0; 400]),
+            Err(SendError::TooLarge { max: 288, got: 400 })
+        );
+        sender.push(0, Layout::All, &[0xF0; 288]).unwrap();
     }
 
     #[test]
     fn a_queue_nobody_polls_refuses_instead_of_growing() {
         let mut sender = sender(Codec::Pcm16, 1_200, 0);
-        let results: Vec<_> = (0..200).map(|block| sender.push(block * 64, &[0; 256])).collect();
+        let results: Vec<_> = (0..200).map(|block| sender.push(block * 64, Layout::All, &[0; 256])).collect();
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), MAX_WAITING);
         assert_eq!(results.last(), Some(&Err(SendError::Full)));
     }
@@ -301,7 +306,7 @@ mod tests {
             let mut sender = sender(Codec::Pcm16, max, redundancy);
             let mut timestamp = 0;
             for frames in blocks {
-                let _ = sender.push(timestamp, &vec![0; frames * 4]);
+                let _ = sender.push(timestamp, Layout::All, &vec![0; frames * 4]);
                 timestamp += frames as i64;
             }
             for packet in packets(&mut sender) {

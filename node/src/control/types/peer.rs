@@ -103,6 +103,8 @@ pub struct PeerClock {
 pub struct PeerAudio {
     /// `pcm16`, `pcm24` or `opus`.
     pub codec: String,
+    /// Channels in the latest packet: 1 while the other one would add nothing, as with one microphone in a card of two inputs.
+    pub channels: u32,
     /// Frames in one packet.
     pub frame_frames: u32,
     /// Time a packet waits here before it is played.

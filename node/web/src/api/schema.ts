@@ -1037,6 +1037,11 @@ export interface components {
              * @description Times the stream began anew: a gap, a restart, an overflow.
              */
             buffer_resets: number;
+            /**
+             * Format: int32
+             * @description Channels in the latest packet: 1 while the other one would add nothing, as with one microphone in a card of two inputs.
+             */
+            channels: number;
             /** @description `pcm16`, `pcm24` or `opus`. */
             codec: string;
             /**

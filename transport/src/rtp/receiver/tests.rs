@@ -27,7 +27,7 @@ fn sender(format: Format, redundancy: u8) -> StreamSender {
 fn pcm_packets(sender: &mut StreamSender, first: i64, count: i64) -> Vec<Bytes> {
     (0..count)
         .map(|block| {
-            sender.push(first + block * 64, &[block as u8; 256]).unwrap();
+            sender.push(first + block * 64, Layout::All, &[block as u8; 256]).unwrap();
             sender.poll_transmit().unwrap()
         })
         .collect()
@@ -36,7 +36,7 @@ fn pcm_packets(sender: &mut StreamSender, first: i64, count: i64) -> Vec<Bytes> 
 fn opus_packets(sender: &mut StreamSender, first: i64, count: i64) -> Vec<Bytes> {
     (0..count)
         .map(|block| {
-            sender.push(first + block * OPUS_FRAMES, &[0x80, block as u8]).unwrap();
+            sender.push(first + block * OPUS_FRAMES, Layout::All, &[0x80, block as u8]).unwrap();
             sender.poll_transmit().unwrap()
         })
         .collect()
@@ -112,6 +112,64 @@ fn two_blocks_lost_in_a_row_come_back_at_depth_two() {
     let mut heard: Vec<i64> = positions(&mut bob).into_iter().map(|(position, _)| position).collect();
     heard.sort_unstable();
     assert_eq!(heard, [0, 64, 128, 192, 256]);
+}
+
+/// Blocks of 64 frames that carry now both channels and now one.
+fn changing_packets(sender: &mut StreamSender, layouts: &[Layout]) -> Vec<Bytes> {
+    (0..)
+        .zip(layouts)
+        .map(|(block, layout)| {
+            let octets = 128 * usize::from(layout.carried(2));
+            sender.push(block * 64, *layout, &vec![block as u8; octets]).unwrap();
+            sender.poll_transmit().unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn channels_come_and_go_from_packet_to_packet_and_nothing_begins_anew() {
+    use Layout::{All, Left, Right, Same};
+    let layouts = [Left, All, Same, Right, Left, All];
+    let mut bob = StreamReceiver::new(PCM, Some(7));
+    for packet in changing_packets(&mut sender(PCM, 0), &layouts) {
+        assert_eq!(Header::parse(&packet).unwrap().0.marker, bob.statistics().received == 0);
+        bob.handle_packet(at_ms(0.0), &packet).unwrap();
+    }
+    let heard = outputs(&mut bob);
+    for (block, (output, layout)) in heard.iter().zip(layouts).enumerate() {
+        let octets = 128 * usize::from(layout.carried(2));
+        let payload = Bytes::from(vec![block as u8; octets]);
+        let timestamp_frames = block as i64 * 64;
+        let expected = Output::Packet { timestamp_frames, frames: 64, recovered: false, layout, payload };
+        assert_eq!(*output, expected);
+    }
+    assert_eq!((heard.len(), bob.statistics().restarts, bob.statistics().lost), (layouts.len(), 0, 0));
+}
+
+#[test]
+fn a_repeated_payload_keeps_the_channels_it_had() {
+    use Layout::{All, Left};
+    let mut bob = StreamReceiver::new(PCM, None);
+    let packets = changing_packets(&mut sender(PCM, 1), &[Left, Left, All, All]);
+    for index in [0, 2, 3] {
+        bob.handle_packet(at_ms(0.0), &packets[index]).unwrap();
+    }
+    let of = |output| match output {
+        Output::Packet { timestamp_frames, recovered, layout, .. } => (timestamp_frames, recovered, layout),
+        _ => panic!("{output:?}"),
+    };
+    let heard: Vec<_> = outputs(&mut bob).into_iter().map(of).collect();
+    assert_eq!(heard, [(0, false, Left), (64, true, Left), (128, false, All), (192, false, All)]);
+}
+
+#[test]
+fn one_channel_of_two_means_nothing_in_a_stream_of_one() {
+    let mono = Format { channels: 1, ..PCM };
+    let mut bob = StreamReceiver::new(mono, None);
+    let packet = &changing_packets(&mut sender(PCM, 0), &[Layout::Left])[0];
+    let refused = PacketError::PayloadType { expected: payload_type::PCM16, got: payload_type::PCM16_LEFT };
+    assert_eq!(bob.handle_packet(at_ms(0.0), packet), Err(refused));
+    assert_eq!(sender(mono, 0).push(0, Layout::Left, &[0; 128]), Err(SendError::Format(refused)));
 }
 
 #[test]
@@ -344,5 +402,8 @@ proptest! {
 #[test]
 fn a_block_of_another_shape_is_refused_by_the_sender() {
     let mut alice = sender(PCM, 0);
-    assert!(matches!(alice.push(0, &[0; 5]), Err(SendError::Format(PacketError::PayloadLength(5)))));
+    assert!(matches!(
+        alice.push(0, Layout::All, &[0; 5]),
+        Err(SendError::Format(PacketError::PayloadLength(5)))
+    ));
 }

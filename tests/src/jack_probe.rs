@@ -5,9 +5,7 @@
 //! would close a loop, and JACK breaks a loop by a hidden period.
 //!
 //! On stdout: the frames at which the machine *stumbled*. Either the server began a cycle less than half a period
-//! after the one before, as it does after waking late; or a witness, a thread per processor that only sleeps for short
-//! times at high priority, was not woken in time. A virtual machine whose host has other work does that several times
-//! a minute, and what is lost then is lost by nobody's fault.
+//! after the one before, as it does after waking late; or a witness ([`Watch`]) was not woken in time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,21 +15,13 @@
 
 use jack::contrib::ClosureProcessHandler;
 use jack::{AudioIn, AudioOut, Client, ClientOptions, Control, ProcessScope};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::{Pid, gettid};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
+use tests::Watch;
 use tests::audio::{RATE_HZ, read_wav, write_wav};
 
-/// How long a witness sleeps, and how much later it may wake: what is left of a period for everything between two
-/// nodes is not much more.
-const WITNESS_SLEEP: Duration = Duration::from_micros(250);
-const WITNESS_LATE: Duration = Duration::from_micros(500);
-/// Above JACK's own threads.
-const WITNESS_PRIORITY: &str = "90";
 /// Stumbles that are remembered; a machine with more proves nothing.
 const MAX_STUMBLES: usize = 10_000;
 
@@ -61,10 +51,10 @@ fn main() {
     let mut last_cycle: Option<Instant> = None;
     let (stumble, stumbled) = sync_channel(MAX_STUMBLES);
     let now_at = Arc::new(AtomicI64::new(i64::MIN));
-    for processor in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        let (now_at, stumble) = (Arc::clone(&now_at), stumble.clone());
-        std::thread::spawn(move || witness(processor, &now_at, &stumble));
-    }
+    let (seen_at, seen) = (Arc::clone(&now_at), stumble.clone());
+    let _watch = Watch::start(move || {
+        let _ = seen.try_send(seen_at.load(Ordering::Relaxed));
+    });
     let play = ClosureProcessHandler::new(move |_: &Client, scope: &ProcessScope| {
         let first = position(&clock, scope);
         let now = Instant::now();
@@ -103,25 +93,5 @@ fn main() {
     write_wav(heard.as_ref(), &recorded.recv_timeout(limit).expect("the recording ends"));
     for frame in stumbled.try_iter().filter(|frame| *frame >= 0) {
         println!("{frame}");
-    }
-}
-
-/// Sleeps and wakes on one processor, and tells at which frame it was late.
-fn witness(processor: usize, now_at: &AtomicI64, stumble: &SyncSender<i64>) {
-    let mut processors = CpuSet::new();
-    processors.set(processor).expect("a processor's number");
-    sched_setaffinity(Pid::from_raw(0), &processors).expect("stay on one processor");
-    let thread = gettid().to_string();
-    let raised = Command::new("chrt").args(["--fifo", "--pid", WITNESS_PRIORITY, &thread]).status();
-    assert!(
-        raised.is_ok_and(|status| status.success()),
-        "no realtime priority for the witness; run it as root"
-    );
-    loop {
-        let began = Instant::now();
-        std::thread::sleep(WITNESS_SLEEP);
-        if began.elapsed() > WITNESS_SLEEP + WITNESS_LATE {
-            let _ = stumble.try_send(now_at.load(Ordering::Relaxed));
-        }
     }
 }

@@ -34,6 +34,7 @@ mod seed;
 mod terminal;
 mod turn;
 mod wait;
+mod watch;
 
 pub use avahi::AvahiBrowser;
 pub use bad_link::BadLink;
@@ -45,7 +46,8 @@ pub use keyboard::{Keyboard, Message};
 pub use lan::{Host, Lan};
 pub use link::LinkApp;
 pub use nat::NatLab;
-pub use node::{Exit, Node, Options, number, run_to_exit};
+pub use node::{Exit, Node, Options, Thread, number, run_to_exit};
 pub use seed::seed;
 pub use terminal::Terminal;
 pub use wait::{eventually, eventually_some, ms, seconds};
+pub use watch::Watch;

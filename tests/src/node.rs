@@ -329,6 +329,21 @@ impl Node {
         pages * 4096
     }
 
+    /// Its threads, as the system sees them.
+    #[track_caller]
+    pub fn threads(&self) -> Vec<Thread> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process_id())).expect("list the threads");
+        // One that ends meanwhile is none.
+        tasks.flatten().filter_map(|task| Thread::read(&task.path())).collect()
+    }
+
+    /// Its thread of this name.
+    #[track_caller]
+    pub fn thread(&self, name: &str) -> Thread {
+        let named = self.threads().into_iter().find(|thread| thread.name == name);
+        named.unwrap_or_else(|| panic!("{} has no thread {name}", self.options.name))
+    }
+
     /// The node's process id.
     #[track_caller]
     pub fn process_id(&self) -> u32 {
@@ -367,6 +382,39 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("--- the log of {} ends:\n{}", self.options.name, self.log_tail());
         }
+    }
+}
+
+/// One thread of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name, at most 15 characters.
+    pub name: String,
+    /// Its realtime priority; 0 for an ordinary thread.
+    pub realtime_priority: u32,
+    /// How long it has kept a processor busy.
+    pub busy: Duration,
+    /// When it began, to some hundredths of a second.
+    pub started: Instant,
+}
+
+/// Units in which the system tells when a thread began.
+const TICKS_PER_S: f64 = 100.0;
+
+impl Thread {
+    fn read(task: &Path) -> Option<Self> {
+        let read = |file: &str| std::fs::read_to_string(task.join(file)).ok();
+        let (stat, schedule) = (read("stat")?, read("schedstat")?);
+        // The name may hold anything but this; of what follows, see proc_pid_stat(5), the first is field 3.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let field = |number: usize| fields.split(' ').nth(number - 3);
+        let realtime_priority = field(40)?.parse().ok()?;
+        let busy = Duration::from_nanos(schedule.split(' ').next()?.parse().ok()?);
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
+        let age_s = uptime_s - field(22)?.parse::<f64>().ok()? / TICKS_PER_S;
+        let started = Instant::now().checked_sub(Duration::from_secs_f64(age_s.max(0.0)))?;
+        Some(Self { name: read("comm")?.trim_end().to_owned(), realtime_priority, busy, started })
     }
 }
 

@@ -3,6 +3,10 @@
 //! A control request or a merge may keep the other runtime busy for milliseconds; packets may not wait for
 //! it. So the mesh, quinn and the receive path of media run on one thread with a single-threaded runtime, at
 //! realtime priority where the system permits it.
+//!
+//! Starting is no such work. It takes tens of milliseconds, in which nothing of the same priority could run on that
+//! processor, and the threads that it starts (mDNS has two) would inherit the priority. The thread takes it when there
+//! are packets to expect.
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -55,13 +59,14 @@ impl Network {
         let (started, outcome) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || {
-            if let Err(error) = use_realtime_priority(PRIORITY) {
-                tracing::debug!(%error, "the network thread runs without realtime priority");
-            }
+            driver::gather_entropy();
             runtime.block_on(async {
                 match driver::start(config, Arc::new(SystemNet)) {
                     Err(error) => drop(started.send(Err(error))),
                     Ok((mesh, events)) => {
+                        if let Err(error) = use_realtime_priority(PRIORITY) {
+                            tracing::debug!(%error, "the network thread runs without realtime priority");
+                        }
                         drop(started.send(Ok((mesh.clone(), events))));
                         stopping.notified().await;
                         mesh.shutdown().await;

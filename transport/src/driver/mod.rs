@@ -48,7 +48,7 @@ pub use self::frames::Channel;
 use self::frames::Outbox;
 pub use self::media::{MediaError, MediaTable, PathStats, Receiver};
 pub use self::net::{InterfaceEvent, Net, SystemNet};
-pub use self::quic_config::KeyError;
+pub use self::quic_config::{KeyError, gather_entropy};
 pub use crate::mesh::{DisconnectReason, PathKind};
 
 /// How a mesh node is set up.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hmac, rand};
 use libp2p::identity::Keypair;
 use quinn::congestion::ControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -39,6 +39,16 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Handshakes a stranger may make us hold before any of them is answered.
 const MAX_WAITING_HANDSHAKES: usize = 256;
 const MAX_WAITING_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Draws a first random number from the library that makes TLS's keys.
+///
+/// To seed itself it measures the processor's jitter, once in a process, and that keeps a processor busy for 30 ms. In
+/// the first handshake, on a thread of realtime priority, this takes the processor from the music of everybody on the
+/// machine. Call it before the thread takes that priority.
+pub fn gather_entropy() {
+    // Without entropy every handshake fails, and each of them says so.
+    let _ = rand::fill(&mut [0; 32]);
+}
 
 type Congestion = Arc<dyn ControllerFactory + Send + Sync>;
 

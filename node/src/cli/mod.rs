@@ -26,10 +26,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use args::{Codec, Options, parse};
+pub(crate) use args::{MAX_PORT_NAME_CHARS, is_port_name};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready, announce};
-pub use profile::{Profile, ProfileStore, RememberedAudio};
+pub use profile::{Profile, ProfileStore, RememberedAudio, RememberedMidi};
 pub use text::printable;
 
 /// What the user asked for.

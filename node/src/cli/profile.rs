@@ -35,6 +35,8 @@ pub struct Profile {
     pub instrument: String,
     /// The sound card they chose on the page.
     pub audio: Option<RememberedAudio>,
+    /// The MIDI ports they chose on the page.
+    pub midi: Option<RememberedMidi>,
 }
 
 /// A sound card chosen on the page.
@@ -46,6 +48,17 @@ pub struct RememberedAudio {
     pub rate_hz: Option<u32>,
     /// As `--period`.
     pub period_frames: Option<u32>,
+}
+
+/// MIDI ports chosen on the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedMidi {
+    /// Whether to listen to every instrument.
+    pub all_inputs: bool,
+    /// Inputs by name, as `--midi-in`.
+    pub inputs: Vec<String>,
+    /// Outputs by name, as `--midi-out`.
+    pub outputs: Vec<String>,
 }
 
 /// The profile and the file it is kept in.

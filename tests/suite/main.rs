@@ -22,5 +22,6 @@ mod midi;
 mod page;
 mod people;
 mod project;
+mod sequencer;
 mod sessions;
 mod trace;

@@ -13,6 +13,7 @@ mod due;
 #[cfg(feature = "devices")]
 mod echo;
 #[cfg(feature = "devices")]
+mod held;
 mod keys;
 #[cfg(feature = "devices")]
 mod sequencer;
@@ -27,6 +28,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 #[cfg(feature = "devices")]
 use rtrb::{Consumer, Producer};
 
+pub use keys::Keys;
 #[cfg(feature = "devices")]
 pub use sequencer::MidiError;
 #[cfg(feature = "devices")]

@@ -257,7 +257,7 @@ impl Node {
         let _ = to_mesh.set(mesh.clone());
 
         let (ports, midi) = system_midi(&settings).unzip();
-        let hub = MidiHub { audio: rig.audio(), system: ports, recorder: recorder.clone() };
+        let hub = MidiHub::new(rig.audio(), ports, recorder.clone());
         let outlet = Outlet { table: table.clone(), recorder: recorder.clone() };
         let answer = outlet.clone();
         let media = media::start(outlet, Box::new(hub), rand::random(), recorder.clone())?;

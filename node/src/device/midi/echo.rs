@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::keys::Keys;
+use super::Keys;
 
 /// A message needs 1 ms down a MIDI cable and 1 ms back; the rest is for the synthesiser to look at it, ns.
 const WINDOW_NS: u64 = 30_000_000;
@@ -43,7 +43,7 @@ impl Echo {
             self.sent.pop_front();
         }
         if is_release(message) {
-            let echoed = !held && self.echoed.holds(message);
+            let echoed = !held && self.echoed.ends(message);
             self.echoed.note(message);
             return echoed;
         }

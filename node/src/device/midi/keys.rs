@@ -3,10 +3,6 @@
 //! A note whose end does not come sounds until the power is off. Its end does not come when a keyboard is unplugged with
 //! a key held, or when an output is taken away while a bandmate holds one.
 
-use std::collections::BTreeMap;
-
-use super::choice::Address;
-
 /// MIDI 1.0: a released key, a pressed one, a control change, and two of these.
 const NOTE_OFF: u8 = 0x80;
 const NOTE_ON: u8 = 0x90;
@@ -18,7 +14,7 @@ const RELEASE: u8 = 64;
 
 /// What of one stream of messages is down: a bit for each key and each channel's pedal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Keys {
+pub struct Keys {
     pressed: [u128; 16],
     pedals: u16,
     /// Channels on which any key was pressed.
@@ -27,7 +23,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Takes note of a message.
-    pub(super) fn note(&mut self, message: &[u8]) {
+    pub fn note(&mut self, message: &[u8]) {
         let [status, number @ 0..=127, value] = *message else { return };
         let channel = status & 0x0F;
         let Some(keys) = self.pressed.get_mut(usize::from(channel)) else { return };
@@ -44,14 +40,38 @@ impl Keys {
         }
     }
 
-    /// Whether the key that `message` is about is down.
-    pub(super) fn holds(&self, message: &[u8]) -> bool {
-        let [status, number @ 0..=127, _] = *message else { return false };
-        self.pressed.get(usize::from(status & 0x0F)).is_some_and(|keys| keys >> number & 1 == 1)
+    /// Whether `message` lets go a key or a pedal that is down.
+    pub fn ends(&self, message: &[u8]) -> bool {
+        let [status, number @ 0..=127, value] = *message else { return false };
+        let channel = status & 0x0F;
+        match status & 0xF0 {
+            NOTE_ON if value > 0 => false,
+            NOTE_ON | NOTE_OFF => {
+                self.pressed.get(usize::from(channel)).is_some_and(|keys| keys >> number & 1 == 1)
+            }
+            CONTROL_CHANGE if number == SUSTAIN => value < 64 && self.pedals >> channel & 1 == 1,
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is down.
+    pub fn is_empty(&self) -> bool {
+        self.pressed == [0; 16] && self.pedals == 0
+    }
+
+    /// All that is down on either.
+    pub fn or(&self, other: &Keys) -> Keys {
+        let mut all = *self;
+        for (keys, more) in all.pressed.iter_mut().zip(other.pressed) {
+            *keys |= more;
+        }
+        all.pedals |= other.pedals;
+        all.used |= other.used;
+        all
     }
 
     /// Messages that let all of it go, but for what `others` hold.
-    fn released(&self, others: &Keys) -> Vec<[u8; 3]> {
+    pub fn released(&self, others: &Keys) -> Vec<[u8; 3]> {
         let mut messages = Vec::new();
         for (channel, (keys, kept)) in (0..).zip(self.pressed.iter().zip(others.pressed)) {
             let ends = keys & !kept;
@@ -65,7 +85,7 @@ impl Keys {
     }
 
     /// Messages after which an output is silent. Not every synthesiser knows "all notes off", so each note is ended too.
-    pub(super) fn silence(&self) -> Vec<[u8; 3]> {
+    pub fn silence(&self) -> Vec<[u8; 3]> {
         let mut messages = self.released(&Keys::default());
         let channels = (0..16).filter(|channel| self.used >> channel & 1 == 1);
         messages.extend(channels.map(|channel| [CONTROL_CHANGE | channel, ALL_NOTES_OFF, 0]));
@@ -73,67 +93,9 @@ impl Keys {
     }
 }
 
-/// What is held on each input.
-#[derive(Debug, Default)]
-pub(super) struct Held(BTreeMap<Address, Keys>);
-
-impl Held {
-    /// Takes note of a message from `input`.
-    pub(super) fn note(&mut self, input: Address, message: &[u8]) {
-        self.0.entry(input).or_default().note(message);
-    }
-
-    /// Whether the key that `message` is about is down on `input`.
-    pub(super) fn holds(&self, input: Address, message: &[u8]) -> bool {
-        self.0.get(&input).is_some_and(|keys| keys.holds(message))
-    }
-
-    /// Inputs of which anything was heard.
-    pub(super) fn inputs(&self) -> Vec<Address> {
-        self.0.keys().copied().collect()
-    }
-
-    /// Forgets `input`. Returns messages that let go what it alone held.
-    pub(super) fn release(&mut self, input: Address) -> Vec<[u8; 3]> {
-        let Some(keys) = self.0.remove(&input) else { return Vec::new() };
-        let mut others = Keys::default();
-        for other in self.0.values() {
-            for (all, one) in others.pressed.iter_mut().zip(other.pressed) {
-                *all |= one;
-            }
-            others.pedals |= other.pedals;
-        }
-        keys.released(&others)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KEYBOARD: Address = Address { client: 20, port: 0 };
-    const PADS: Address = Address { client: 24, port: 0 };
-
-    #[test]
-    fn an_unplugged_keyboard_lets_go_what_it_held_and_nothing_else() {
-        let mut held = Held::default();
-        for message in
-            [[0x90, 60, 100], [0x90, 64, 100], [0x80, 64, 0], [0xB0, 64, 127], [0x91, 7, 1], [0x91, 7, 0]]
-        {
-            held.note(KEYBOARD, &message);
-        }
-        assert_eq!(held.release(KEYBOARD), [[0x80, 60, 64], [0xB0, 64, 0]]);
-        assert!(held.release(KEYBOARD).is_empty(), "once");
-    }
-
-    #[test]
-    fn a_key_that_another_input_holds_too_stays_down() {
-        let mut held = Held::default();
-        held.note(KEYBOARD, &[0x90, 60, 100]);
-        held.note(PADS, &[0x90, 60, 90]);
-        assert!(held.release(KEYBOARD).is_empty());
-        assert_eq!(held.release(PADS), [[0x80, 60, 64]]);
-    }
 
     #[test]
     fn an_output_is_silenced_note_by_note_and_then_by_channel() {

@@ -19,10 +19,11 @@ use super::super::os::wait_readable;
 use super::super::{monotonic_ns, use_realtime_priority};
 use super::choice::{Address, Kind, Port, Wanted, listed, wanted};
 use super::echo::Echo;
-use super::keys::{Held, Keys};
+use super::held::Held;
 use super::sequencer::{MidiError, Said, Sequencer};
 use super::{
-    DueQueue, MidiChoice, MidiEvent, MidiPort, MidiPortState, MidiPorts, MidiReport, QUEUE_EVENTS, SystemMidi,
+    DueQueue, Keys, MidiChoice, MidiEvent, MidiPort, MidiPortState, MidiPorts, MidiReport, QUEUE_EVENTS,
+    SystemMidi,
 };
 
 const LOOK_EVERY_NS: u64 = 2_000_000_000;
@@ -270,7 +271,7 @@ impl Server {
                     self.note_played(&studio.inputs, from, now_ns);
                     if self.waiting.is_empty() && self.played.try_send(event).is_ok() {
                         studio.held.note(from, message);
-                    } else if studio.held.holds(from, message) && is_end(message) {
+                    } else if studio.held.ends(from, message) {
                         // A beginning may be lost, an end may not.
                         studio.held.note(from, message);
                         self.waiting.push_back(event);
@@ -358,10 +359,6 @@ fn shown(
     played: &BTreeMap<String, u64>,
 ) -> MidiPort {
     MidiPort { played_ns: played.get(&name).copied(), name, state }
-}
-
-fn is_end(message: &[u8]) -> bool {
-    matches!(*message, [0x80..=0x8F, ..] | [0x90..=0x9F, _, 0])
 }
 
 /// The sequencer with what is connected to it.
@@ -453,7 +450,7 @@ impl Studio {
     ) -> Option<MidiEvent> {
         // Another node's, connected by hand or before it was known.
         let is_ours = self.ports.iter().any(|port| port.address == from && port.kind == Kind::Bandmesh);
-        if is_ours || self.returns(from) && self.echo.is_echo(now_ns, message, self.held.holds(from, message))
+        if is_ours || self.returns(from) && self.echo.is_echo(now_ns, message, self.held.ends(from, message))
         {
             return None;
         }
@@ -485,10 +482,10 @@ impl Studio {
     }
 
     fn output_parted(&mut self, port: Address, now_ns: u64) {
+        // If it was another program that parted it, it can still be reached by its number.
+        self.silence(Some(port));
         if let Some(name) = self.outputs.remove(&port) {
             tracing::info!(port = name, "MIDI output is gone");
-            // It can still be reached by its number if another program has parted it.
-            self.silence(Some(port));
             self.parted.insert(port);
         }
         self.look_ns = self.look_ns.min(now_ns + SETTLE_NS);

@@ -433,12 +433,12 @@ fn audio(text: &str) -> Result<String, String> {
 }
 
 /// Longest name of a MIDI port, in characters: ALSA's client's and port's of 63 each, and what joins them.
-pub(crate) const MAX_PORT_NAME_CHARS: usize = 128;
+const MAX_PORT_NAME_CHARS: usize = 128;
 
 /// Whether `text` can be a part of a MIDI port's name.
 pub(crate) fn is_port_name(text: &str) -> bool {
     let fits = (1..=MAX_PORT_NAME_CHARS).contains(&text.chars().count());
-    fits && !text.trim().is_empty() && text == crate::cli::printable(text)
+    fits && !text.trim().is_empty() && !text.contains(char::is_control)
 }
 
 fn port_name(text: &str) -> Result<String, String> {

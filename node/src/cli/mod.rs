@@ -25,8 +25,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use args::is_port_name;
 pub use args::{Codec, Options, parse};
-pub(crate) use args::{MAX_PORT_NAME_CHARS, is_port_name};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready, announce};

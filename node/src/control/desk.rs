@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cli::{MAX_PORT_NAME_CHARS, is_port_name};
 use crate::control::body::JsonBody;
 use crate::control::bundle;
 use crate::control::limits::{DEVICE_TIMEOUT, HISTORY_SECONDS};
@@ -182,6 +181,13 @@ async fn put_midi(
 
 /// Ports that can be chosen by name.
 const MAX_MIDI_PORTS: usize = 64;
+/// Longest name of a MIDI port, in characters: ALSA's client's and port's of 63 each, and what joins them.
+const MAX_PORT_NAME_CHARS: usize = 128;
+
+fn is_port_name(text: &str) -> bool {
+    let fits = (1..=MAX_PORT_NAME_CHARS).contains(&text.chars().count());
+    fits && !text.trim().is_empty() && !text.contains(char::is_control)
+}
 
 /// Plays a test tone in this player's ears only.
 #[utoipa::path(

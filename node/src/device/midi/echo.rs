@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 
 use super::Keys;
 
-/// A message needs 1 ms down a MIDI cable and 1 ms back; the rest is for the synthesiser to look at it, ns.
-const WINDOW_NS: u64 = 30_000_000;
+/// A message needs 1 ms down a MIDI cable and 1 ms back; a program returns it after a period of its sound card or two, ns.
+const WINDOW_NS: u64 = 100_000_000;
 /// Messages kept: more than a MIDI cable carries in that time.
 const MAX_SENT: usize = 128;
 

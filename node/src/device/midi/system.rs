@@ -450,12 +450,12 @@ impl Studio {
     ) -> Option<MidiEvent> {
         // Another node's, connected by hand or before it was known.
         let is_ours = self.ports.iter().any(|port| port.address == from && port.kind == Kind::Bandmesh);
-        if is_ours || self.returns(from) && self.echo.is_echo(now_ns, message, self.held.ends(from, message))
-        {
-            return None;
-        }
         let stamp_ns = stamp.and_then(|stamp| u64::try_from(stamp.as_nanos()).ok());
         let at_ns = stamp_ns.map_or(now_ns, |stamp_ns| self.stamps.host_time(stamp_ns, now_ns));
+        let held = self.held.ends(from, message);
+        if is_ours || self.returns(from) && self.echo.is_echo(at_ns, message, held) {
+            return None;
+        }
         MidiEvent::new(at_ns, message)
     }
 

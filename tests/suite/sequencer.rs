@@ -12,16 +12,19 @@ const KEYBOARD: &str = "/dev/snd/midiC0D0";
 /// The keyboard's card, as the kernel's driver knows it.
 const KEYBOARD_CARD: &str = "snd_virmidi.0";
 
+/// Messages and when they came.
+type Notes = Vec<(Instant, [u8; 3])>;
+
 /// The other end of a MIDI cable: hears what is sent to a port, and plays what its player does.
 struct Synth {
     device: &'static str,
-    heard: Arc<Mutex<Vec<(Instant, [u8; 3])>>>,
+    heard: Arc<Mutex<Notes>>,
     echoes: Arc<Mutex<bool>>,
 }
 
 impl Synth {
     fn at(device: &'static str) -> Self {
-        let heard: Arc<Mutex<Vec<(Instant, [u8; 3])>>> = Arc::default();
+        let heard: Arc<Mutex<Notes>> = Arc::default();
         let echoes: Arc<Mutex<bool>> = Arc::default();
         let (sink, echo) = (Arc::clone(&heard), Arc::clone(&echoes));
         let mut cable = File::open(device).unwrap_or_else(|e| panic!("{device}: {e}"));

@@ -16,7 +16,7 @@ for folder in proc sys dev; do b mount -o bind /$folder /root/$folder; done
 for folder in tmp run; do b mount -t tmpfs tmpfs /root/$folder; done
 b mkdir -p /root/dev/shm
 b mount -t tmpfs tmpfs /root/dev/shm
-# From memory programs start in a tenth of the time. /tmp of the host may hold them, and is covered in there.
+# Programs from memory: from there every page that they touch is a request. They may lie in /tmp, which is covered.
 while read -r program; do b cp "/layers/host$program" /root/run/; done </programs
 b ip link set lo up
 b cp /command /root/run/

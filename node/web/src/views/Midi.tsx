@@ -79,11 +79,22 @@ export function MidiPorts() {
           />
           Every instrument that is plugged in
         </label>
-        <Ports ports={now.input_ports} picks={now.inputs} all={now.all_inputs} onPick={(inputs) => void choose({ inputs })} />
+        <Ports
+          ports={now.input_ports}
+          picks={now.inputs}
+          all={now.all_inputs}
+          hopeless={Boolean(now.problem)}
+          onPick={(inputs) => void choose({ inputs })}
+        />
       </fieldset>
       <fieldset class="field">
         <legend class="field-label">MIDI: what plays the band's notes</legend>
-        <Ports ports={now.output_ports} picks={now.outputs} onPick={(outputs) => void choose({ outputs })} />
+        <Ports
+          ports={now.output_ports}
+          picks={now.outputs}
+          hopeless={Boolean(now.problem)}
+          onPick={(outputs) => void choose({ outputs })}
+        />
       </fieldset>
       <p class="midi-note">
         {now.problem && <>No system MIDI: {clean(now.problem, 200)}. </>}
@@ -107,12 +118,16 @@ interface PortsProps {
   picks: string[];
   /** Every instrument is used, picked or not. */
   all?: boolean;
+  /** Nothing that is plugged in would be seen; why, is said elsewhere. */
+  hopeless: boolean;
   onPick: (picks: string[]) => void;
 }
 
-function Ports({ ports, picks, all, onPick }: PortsProps) {
+function Ports({ ports, picks, all, hopeless, onPick }: PortsProps) {
   const names = ports.filter(({ state }) => state !== "absent").map(({ name }) => name);
-  if (ports.length === 0) return <p class="midi-note">None is there. Plug one in, and it is shown here at once.</p>;
+  if (ports.length === 0) {
+    return <p class="midi-note">{hopeless ? "None is there." : "None is there. Plug one in, and it is shown here at once."}</p>;
+  }
   return (
     <ul class="midi-ports">
       {ports.map(({ name, state, played_ms_ago }) => {

@@ -239,12 +239,15 @@ impl Server {
                 self.deliver(&mut studio.ended);
                 self.show(&studio, &choice, asked);
             }
-            match self.read(&mut studio) {
-                Ok(()) => {}
+            let more = match self.read(&mut studio) {
+                Ok(more) => more,
                 Err(error) => break End::Failed(error),
-            }
+            };
             if !self.take(&mut studio) {
                 break End::Stopped;
+            }
+            if more {
+                continue;
             }
             let now_ns = monotonic_ns();
             let next_ns = studio.due.next_due_ns().unwrap_or(u64::MAX).min(studio.look_ns);
@@ -257,12 +260,12 @@ impl Server {
         end
     }
 
-    /// Takes all that the sequencer says.
-    fn read(&mut self, studio: &mut Studio) -> Result<(), MidiError> {
+    /// Takes what the sequencer says. True if that was not all.
+    fn read(&mut self, studio: &mut Studio) -> Result<bool, MidiError> {
         self.deliver(&mut studio.ended);
         // Bounded, so that a port that never stops does not keep the others from being served.
         for _ in 0..QUEUE_EVENTS {
-            let Some(said) = studio.sequencer.read()? else { break };
+            let Some(said) = studio.sequencer.read()? else { return Ok(false) };
             let now_ns = monotonic_ns();
             match said {
                 Said::Message { from, stamp, bytes, length } => {
@@ -284,11 +287,11 @@ impl Server {
                 Said::PortsChanged => studio.look_ns = studio.look_ns.min(now_ns + SETTLE_NS),
                 Said::InputParted(port) => studio.input_parted(port, now_ns),
                 Said::OutputParted(port) => studio.output_parted(port, now_ns),
-                Said::Overrun => studio.lost_count(now_ns),
+                Said::Overrun => studio.overrun(now_ns),
             }
             self.deliver(&mut studio.ended);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Ends of notes for the band.
@@ -492,7 +495,7 @@ impl Studio {
     }
 
     /// Messages were lost, so nobody knows what is held.
-    fn lost_count(&mut self, now_ns: u64) {
+    fn overrun(&mut self, now_ns: u64) {
         tracing::warn!("MIDI came faster than it could be read; all keys are let go");
         self.release_all(now_ns);
     }

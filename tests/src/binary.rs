@@ -41,11 +41,16 @@ fn built(name: &str) -> PathBuf {
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .arg("--target-dir")
-        .arg(directory.parent().expect("target directory"))
+        .arg(target_directory())
         .status()
         .expect("run cargo");
     assert!(status.success(), "the workspace does not build");
     existing(&directory.join(name))
+}
+
+/// Where builds and what they need lie.
+pub(crate) fn target_directory() -> PathBuf {
+    profile_directory().parent().expect("target directory").to_path_buf()
 }
 
 /// `target/PROFILE` of the running test, which is `target/PROFILE/deps/NAME-HASH`.

@@ -1,7 +1,7 @@
 //! A client of a node's HTTP and WebSocket interface, on the node's own host.
 
 use crate::lan::Host;
-use crate::wait::seconds;
+use crate::wait::{patience, seconds};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -63,7 +63,7 @@ impl Client {
             host: host.clone(),
             base: http.trim_end_matches('/').into(),
             token: token.into(),
-            timeout: TIMEOUT,
+            timeout: patience(TIMEOUT),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Waiting for a condition, never for time to pass.
 
+use crate::machine::is_inside;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,11 @@ pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+/// A limit says when a person would lose patience; an emulated processor is ten times slower than theirs.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    if is_inside() { 6 * limit } else { limit }
+}
+
 /// Waits until `condition` holds and returns how long that took; fails, naming `what`, after `limit`.
 #[track_caller]
 pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
@@ -27,6 +33,7 @@ pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
 /// Waits until `probe` yields a value and returns it; fails, naming `what`, after `limit`.
 #[track_caller]
 pub fn eventually_some<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(limit);
     let began = Instant::now();
     loop {
         if let Some(value) = probe() {

@@ -23,5 +23,6 @@ mod one_microphone;
 mod page;
 mod people;
 mod project;
+mod sequencer;
 mod sessions;
 mod trace;

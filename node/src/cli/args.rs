@@ -12,8 +12,10 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::cli::RememberedMidi;
 use crate::cli::data_dir::DEFAULT_SESSION;
 use crate::cli::{Command, Exit, Task, TaskKind, config, profile};
+use crate::device::midi::MidiChoice;
 use crate::trace;
 
 /// What a node runs with: arguments, environment, config file and defaults put together.
@@ -43,6 +45,8 @@ pub struct Options {
     pub codec: Codec,
     /// Name of the client on a JACK server.
     pub jack_name: String,
+    /// MIDI ports.
+    pub midi: MidiChoice,
     /// Multiaddrs of relays.
     pub relays: Vec<String>,
     /// Multiaddrs to dial. Only their first `/` is checked here.
@@ -187,7 +191,13 @@ pub(crate) struct UpArgs {
     /// How audio is sent: auto, pcm16, pcm24 or opus [default: auto]
     #[arg(long, env = "BANDMESH_CODEC", hide_possible_values = true)]
     codec: Option<Codec>,
-    /// Name of the client on a JACK server [default: bandmesh]
+    /// Listen to this MIDI input, by a part of its name; all (every instrument) or none; may be repeated [default: all]
+    #[arg(long, value_name = "NAME", env = "BANDMESH_MIDI_IN", value_delimiter = ',', value_parser = port_name)]
+    midi_in: Vec<String>,
+    /// Play what the band plays on this MIDI output, by a part of its name; or none; may be repeated [default: none]
+    #[arg(long, value_name = "NAME", env = "BANDMESH_MIDI_OUT", value_delimiter = ',', value_parser = port_name)]
+    midi_out: Vec<String>,
+    /// Name of the client on a JACK server, and of the MIDI ports [default: bandmesh]
     #[arg(long, value_name = "NAME", env = "BANDMESH_JACK_NAME", value_parser = jack_name)]
     jack_name: Option<String>,
     /// Join by an invite (not in this version)
@@ -239,6 +249,8 @@ impl UpArgs {
             rate: self.rate.or(other.rate),
             period: self.period.or(other.period),
             codec: self.codec.or(other.codec),
+            midi_in: if self.midi_in.is_empty() { other.midi_in } else { self.midi_in },
+            midi_out: if self.midi_out.is_empty() { other.midi_out } else { self.midi_out },
             jack_name: self.jack_name.or(other.jack_name),
             join: self.join.or(other.join),
             relay: if self.relay.is_empty() { other.relay } else { self.relay },
@@ -292,6 +304,7 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
         period_frames: up.period.or(period_frames),
         codec: up.codec.unwrap_or(Codec::Auto),
         jack_name: up.jack_name.unwrap_or_else(|| "bandmesh".to_owned()),
+        midi: midi(up.midi_in, up.midi_out, profile.midi),
         relays: up.relay,
         peers: up.peer,
         pin_peers: up.pin_peers.unwrap_or(false),
@@ -305,6 +318,24 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
         json,
         warnings,
     })
+}
+
+/// What is not said is as it was last chosen on the page.
+fn midi(inputs: Vec<String>, outputs: Vec<String>, remembered: Option<RememberedMidi>) -> MidiChoice {
+    let before = remembered.map_or_else(MidiChoice::default, |midi| MidiChoice {
+        all_inputs: midi.all_inputs,
+        inputs: midi.inputs,
+        outputs: midi.outputs,
+    });
+    let named = |names: &[String]| -> Vec<String> {
+        names.iter().filter(|name| !["all", "none"].contains(&name.as_str())).cloned().collect()
+    };
+    let inputs_said = !inputs.is_empty();
+    MidiChoice {
+        all_inputs: if inputs_said { inputs.iter().any(|name| name == "all") } else { before.all_inputs },
+        inputs: if inputs_said { named(&inputs) } else { before.inputs },
+        outputs: if outputs.is_empty() { before.outputs } else { named(&outputs) },
+    }
 }
 
 /// An option of `up` that stands before a command, where it would be lost.
@@ -401,6 +432,23 @@ fn audio(text: &str) -> Result<String, String> {
     }
 }
 
+/// Longest name of a MIDI port, in characters: ALSA's client's and port's of 63 each, and what joins them.
+const MAX_PORT_NAME_CHARS: usize = 128;
+
+/// Whether `text` can be a part of a MIDI port's name.
+pub(crate) fn is_port_name(text: &str) -> bool {
+    let fits = (1..=MAX_PORT_NAME_CHARS).contains(&text.chars().count());
+    fits && !text.trim().is_empty() && !text.contains(char::is_control)
+}
+
+fn port_name(text: &str) -> Result<String, String> {
+    if is_port_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("name a MIDI port, or a part of its name; `bandmesh devices` lists them".to_owned())
+    }
+}
+
 fn multiaddr(text: &str) -> Result<String, String> {
     if text.starts_with('/') {
         Ok(text.to_owned())
@@ -463,6 +511,12 @@ mod tests {
             "opus",
             "--jack-name",
             "maya",
+            "--midi-in",
+            "KeyStation,pads",
+            "--midi-in",
+            "all",
+            "--midi-out",
+            "none",
             "--relay",
             "/ip4/1.2.3.4/udp/1/quic-v1",
             "--peer",
@@ -479,6 +533,8 @@ mod tests {
         assert_eq!((options.name.as_str(), options.peers.len(), options.codec), ("Maya", 2, Codec::Opus));
         assert!(options.pin_peers && !options.mdns && !options.link && options.headless && options.json);
         assert_eq!(options.warnings.len(), 1);
+        assert!(options.midi.all_inputs && options.midi.outputs.is_empty(), "{:?}", options.midi);
+        assert_eq!(options.midi.inputs, ["KeyStation", "pads"]);
         let mut with_word = vec!["up"];
         with_word.extend(args);
         assert_eq!(up(&with_word).name, "Maya");
@@ -501,6 +557,26 @@ mod tests {
     }
 
     #[test]
+    fn midi_ports_chosen_on_the_page_hold_until_said_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let choice = |args: &[&str]| match parsed_in(dir.path(), args) {
+            Ok(Command::Up(options)) => options.midi,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(choice(&[]), MidiChoice::default());
+        assert!(!choice(&["--midi-in", "none"]).all_inputs);
+        let chosen = r#"{"midi": {"all_inputs": false, "inputs": ["Keys"], "outputs": ["Synth"]}}"#;
+        std::fs::write(dir.path().join("profile.json"), chosen).unwrap();
+        let midi = choice(&[]);
+        assert_eq!(
+            (midi.all_inputs, midi.inputs, midi.outputs),
+            (false, vec!["Keys".to_owned()], vec!["Synth".to_owned()])
+        );
+        let midi = choice(&["--midi-in", "all", "--midi-out", "Other"]);
+        assert_eq!((midi.all_inputs, midi.inputs, midi.outputs), (true, vec![], vec!["Other".to_owned()]));
+    }
+
+    #[test]
     fn wrong_arguments_exit_2_with_one_clear_line() {
         for (args, clue) in [
             (&["--frobnicate"][..], "--frobnicate"),
@@ -515,6 +591,8 @@ mod tests {
             (&["--peer", "1.2.3.4:5"], "multiaddr"),
             (&["--audio", "file:"], "IN.wav"),
             (&["--jack-name", "a:b"], "colon"),
+            (&["--midi-in", ""], "bandmesh devices"),
+            (&["--midi-out", "a\u{1b}[2J"], "bandmesh devices"),
             (&["join"], "INVITE"),
             (&["--name", "x", "status"], "after `status`"),
             (&["demo", "--bandmates", "0"], "1 to 7"),

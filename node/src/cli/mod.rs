@@ -25,11 +25,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use args::is_port_name;
 pub use args::{Codec, Options, parse};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready, announce};
-pub use profile::{Profile, ProfileStore, RememberedAudio};
+pub use profile::{Profile, ProfileStore, RememberedAudio, RememberedMidi};
 pub use text::printable;
 
 /// What the user asked for.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::data_dir::{DataDirError, write_whole};
-use crate::cli::printable;
+use crate::cli::{is_port_name, printable};
 
 /// The file's name in the data directory.
 const FILE_NAME: &str = "profile.json";
@@ -35,6 +35,8 @@ pub struct Profile {
     pub instrument: String,
     /// The sound card they chose on the page.
     pub audio: Option<RememberedAudio>,
+    /// The MIDI ports they chose on the page.
+    pub midi: Option<RememberedMidi>,
 }
 
 /// A sound card chosen on the page.
@@ -46,6 +48,17 @@ pub struct RememberedAudio {
     pub rate_hz: Option<u32>,
     /// As `--period`.
     pub period_frames: Option<u32>,
+}
+
+/// MIDI ports chosen on the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedMidi {
+    /// Whether to listen to every instrument.
+    pub all_inputs: bool,
+    /// Inputs by name, as `--midi-in`.
+    pub inputs: Vec<String>,
+    /// Outputs by name, as `--midi-out`.
+    pub outputs: Vec<String>,
 }
 
 /// The profile and the file it is kept in.
@@ -102,6 +115,9 @@ pub(crate) fn read(data_dir: &Path) -> Profile {
     Profile {
         name: profile.name.filter(|name| fits(name) && !name.trim().is_empty()),
         instrument: Some(profile.instrument).filter(fits).unwrap_or_default(),
+        midi: profile
+            .midi
+            .filter(|midi| midi.inputs.iter().chain(&midi.outputs).all(|name| is_port_name(name))),
         ..profile
     }
 }
@@ -123,6 +139,18 @@ mod tests {
             .unwrap();
         assert_eq!(ProfileStore::open(dir.path()).get(), store.get());
         assert_eq!(store.get().name.as_deref(), Some("Maya"));
+    }
+
+    #[test]
+    fn ports_that_nobody_could_have_chosen_are_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["", "a\\u001b[2J"] {
+            let text = format!(
+                r#"{{"done": true, "midi": {{"all_inputs": true, "inputs": ["{name}"], "outputs": []}}}}"#
+            );
+            std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+            assert_eq!(read(dir.path()), Profile { done: true, ..Profile::default() }, "{name:?}");
+        }
     }
 
     #[test]

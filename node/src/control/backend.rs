@@ -7,8 +7,8 @@ use tokio::sync::broadcast;
 use crate::control::people::People;
 use crate::control::types::{
     AudioChange, AudioState, Command, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange,
-    Me, MeChange, Meters, PatchResult, Peer, PeerChange, Playback, PlaybackChange, Setup, SetupChange,
-    Status, TestTone,
+    Me, MeChange, Meters, MidiChange, MidiState, PatchResult, Peer, PeerChange, Playback, PlaybackChange,
+    Setup, SetupChange, Status, TestTone,
 };
 
 /// The node as the control server sees it.
@@ -62,6 +62,12 @@ pub trait Backend: People + Send + Sync + 'static {
 
     /// Changes to another device, rate or period while everybody plays.
     fn set_audio(&self, change: AudioChange) -> BoxFuture<'_, Result<AudioState, BackendError>>;
+
+    /// The system's MIDI ports.
+    fn midi(&self) -> MidiState;
+
+    /// Changes to other MIDI ports while everybody plays.
+    fn set_midi(&self, change: MidiChange) -> BoxFuture<'_, Result<MidiState, BackendError>>;
 
     /// Plays a tone in this player's ears; with 0 seconds, ends it.
     fn play_tone(&self, tone: TestTone) -> Result<(), BackendError>;

@@ -17,7 +17,7 @@ use crate::control::problem::Problem;
 use crate::control::routes::{AppState, Shared, answered, query_value};
 use crate::control::types::{
     AudioChange, AudioState, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange, Me,
-    MeChange, Role, Setup, SetupChange, TestTone, TestToneRequest, WhoAmI,
+    MeChange, MidiChange, MidiState, Role, Setup, SetupChange, TestTone, TestToneRequest, WhoAmI,
 };
 
 /// Longest name and instrument, in characters: what the project takes.
@@ -30,6 +30,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(get_setup, put_setup))
         .routes(routes!(get_devices))
         .routes(routes!(get_audio, put_audio))
+        .routes(routes!(get_midi, put_midi))
         .routes(routes!(post_test_tone, delete_test_tone))
         .routes(routes!(put_me))
         .routes(routes!(put_master))
@@ -137,6 +138,56 @@ async fn put_audio(
 
 /// Bytes of a device's name, which may be two paths.
 const MAX_DEVICE_BYTES: usize = 8_192;
+
+/// The system's MIDI ports.
+#[utoipa::path(
+    get, path = "/api/v1/midi", tag = "desk",
+    responses(
+        (status = 200, body = MidiState, description = "What is chosen and open now"),
+        Problem,
+    ),
+)]
+async fn get_midi(State(shared): AppState) -> Json<MidiState> {
+    Json(shared.backend.midi())
+}
+
+/// Changes to other MIDI ports while everybody plays. Notes that are held on what is left out end.
+#[utoipa::path(
+    put, path = "/api/v1/midi", tag = "desk",
+    request_body = MidiChange,
+    responses(
+        (status = 200, body = MidiState, description = "What is chosen and open now"),
+        Problem,
+    ),
+)]
+async fn put_midi(
+    State(shared): AppState,
+    JsonBody(change): JsonBody<MidiChange>,
+) -> Result<Json<MidiState>, Problem> {
+    if change == MidiChange::default() {
+        return Err(nothing("`all_inputs`, `inputs` or `outputs`"));
+    }
+    for (field, names) in [("inputs", &change.inputs), ("outputs", &change.outputs)] {
+        let names = names.as_deref().unwrap_or_default();
+        if names.len() > MAX_MIDI_PORTS || !names.iter().all(|name| is_port_name(name)) {
+            let detail = format!(
+                "`{field}` must be at most {MAX_MIDI_PORTS} names of 1 to {MAX_PORT_NAME_CHARS} characters on one line."
+            );
+            return Err(invalid(&detail));
+        }
+    }
+    answered(shared.backend.set_midi(change)).await.map(Json)
+}
+
+/// Ports that can be chosen by name.
+const MAX_MIDI_PORTS: usize = 64;
+/// Longest name of a MIDI port, in characters: ALSA's client's and port's of 63 each, and what joins them.
+const MAX_PORT_NAME_CHARS: usize = 128;
+
+fn is_port_name(text: &str) -> bool {
+    let fits = (1..=MAX_PORT_NAME_CHARS).contains(&text.chars().count());
+    fits && !text.trim().is_empty() && !text.contains(char::is_control)
+}
 
 /// Plays a test tone in this player's ears only.
 #[utoipa::path(

@@ -224,6 +224,16 @@ impl Backend for Pretended {
         async move { Ok(AudioState { period_frames, ..desk::audio() }) }.boxed()
     }
 
+    fn midi(&self) -> MidiState {
+        MidiState { client: "bandmesh".into(), all_inputs: true, ..MidiState::default() }
+    }
+
+    fn set_midi(&self, change: MidiChange) -> BoxFuture<'_, Result<MidiState, BackendError>> {
+        self.note(&change);
+        let outputs = change.outputs.unwrap_or_default();
+        async move { Ok(MidiState { outputs, ..self.midi() }) }.boxed()
+    }
+
     fn play_tone(&self, tone: TestTone) -> Result<(), BackendError> {
         self.note(tone);
         Ok(())

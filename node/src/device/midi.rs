@@ -1,29 +1,43 @@
 //! MIDI in and out with times, whoever carries it.
 //!
-//! JACK gives a time to the frame, ALSA's sequencer one in microseconds of its own clock, a session peer one on
+//! JACK gives a time to the frame, ALSA's sequencer one on a clock of its own, a session peer one on
 //! the session clock. Here everything is a [`MidiEvent`] at a host time, and [`MidiPorts`] hides who is on the other end:
-//! a JACK client's two ports, or all of the system's MIDI inputs and a virtual output.
+//! a JACK client's two ports, or the system's MIDI ports, of which the player chooses ([`SystemMidi`]).
 //!
 //! Limits: messages of one to three bytes. System exclusive is left out: it is not music, and has no bound.
 
 #[cfg(feature = "devices")]
+mod choice;
+#[cfg(feature = "devices")]
 mod due;
+#[cfg(feature = "devices")]
+mod echo;
+#[cfg(feature = "devices")]
+mod held;
+mod keys;
+#[cfg(feature = "devices")]
+mod sequencer;
 #[cfg(feature = "devices")]
 mod system;
 
 use std::any::Any;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 
 #[cfg(feature = "devices")]
 use rtrb::{Consumer, Producer};
 
+pub use keys::Keys;
 #[cfg(feature = "devices")]
-pub use system::{MidiConfig, MidiError, open};
+pub use sequencer::MidiError;
+#[cfg(feature = "devices")]
+pub use system::open;
 
 #[cfg(feature = "devices")]
 pub(super) use due::DueQueue;
 #[cfg(feature = "devices")]
-pub(super) use system::port_names;
+pub(super) use sequencer::port_names;
 
 /// Bound of the queues in both directions: several seconds of dense playing.
 pub(super) const QUEUE_EVENTS: usize = 1024;
@@ -64,6 +78,72 @@ impl MidiEvent {
     }
 }
 
+/// Which of the system's MIDI ports the player wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MidiChoice {
+    /// Listen to every instrument there is, besides `inputs`.
+    pub all_inputs: bool,
+    /// Inputs, each by its name or a part of it.
+    pub inputs: Vec<String>,
+    /// Outputs that the band's notes go to, each by its name or a part of it.
+    pub outputs: Vec<String>,
+}
+
+impl Default for MidiChoice {
+    fn default() -> Self {
+        MidiChoice { all_inputs: true, inputs: Vec::new(), outputs: Vec::new() }
+    }
+}
+
+/// What a port is to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MidiPortState {
+    /// Used.
+    Open,
+    /// There, not chosen.
+    Closed,
+    /// Chosen, not there; it is opened when it comes.
+    Absent,
+    /// Chosen, but it would give back what it is sent.
+    Loop,
+    /// Chosen, but it did not let itself be opened, or another program has parted it from the node.
+    Refused,
+}
+
+/// One of the system's MIDI ports, or a wish for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MidiPort {
+    /// Its name, or what was asked for if it is absent.
+    pub name: String,
+    /// What it is to the node.
+    pub state: MidiPortState,
+    /// When it last played something, on [`super::monotonic_ns`]'s clock.
+    pub played_ns: Option<u64>,
+}
+
+/// The system's MIDI ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MidiReport {
+    /// Why there are none, and what to do.
+    pub problem: Option<String>,
+    /// Inputs, those that are absent last.
+    pub inputs: Vec<MidiPort>,
+    /// Outputs, those that are absent last.
+    pub outputs: Vec<MidiPort>,
+}
+
+/// The system's MIDI ports, to be looked at and chosen from while they play.
+///
+/// Thread-safe: yes.
+pub trait SystemMidi: Send + Sync {
+    /// What was chosen.
+    fn choice(&self) -> MidiChoice;
+    /// What is there, and what of it is open.
+    fn report(&self) -> MidiReport;
+    /// Chooses other ports and waits until they are open, some milliseconds, at most two seconds.
+    fn choose(&self, choice: MidiChoice);
+}
+
 /// The output has a thousand events waiting; drop this one or try later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the MIDI output's queue is full; send less, or again later")]
@@ -88,7 +168,8 @@ enum Incoming {
 enum Outgoing {
     #[cfg(feature = "devices")]
     Realtime(Producer<MidiEvent>),
-    Thread(SyncSender<MidiEvent>),
+    /// The thread may be asleep in the kernel, from which only a byte through a socket wakes it.
+    Thread(SyncSender<MidiEvent>, Option<UnixStream>),
 }
 
 impl MidiPorts {
@@ -99,7 +180,7 @@ impl MidiPorts {
         let (right_out, left_in) = mpsc::sync_channel(QUEUE_EVENTS);
         let ports = |input, output| MidiPorts {
             input: Incoming::Threads(input),
-            output: Outgoing::Thread(output),
+            output: Outgoing::Thread(output, None),
             _carrier: None,
         };
         (ports(left_in, left_out), ports(right_in, right_out))
@@ -119,11 +200,18 @@ impl MidiPorts {
         match &mut self.output {
             #[cfg(feature = "devices")]
             Outgoing::Realtime(queue) => queue.push(event).map_err(|_| MidiQueueFull),
-            Outgoing::Thread(queue) => match queue.try_send(event) {
-                // With the output gone nobody listens, which is no error of the sender.
-                Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-                Err(TrySendError::Full(_)) => Err(MidiQueueFull),
-            },
+            Outgoing::Thread(queue, waker) => {
+                let sent = queue.try_send(event);
+                if let Some(waker) = waker {
+                    // It does not block. With no room there are bytes enough to wake anybody.
+                    let _ = waker.write(&[0]);
+                }
+                match sent {
+                    // With the output gone nobody listens, which is no error of the sender.
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+                    Err(TrySendError::Full(_)) => Err(MidiQueueFull),
+                }
+            }
         }
     }
 
@@ -136,11 +224,12 @@ impl MidiPorts {
     fn threads(
         input: Receiver<MidiEvent>,
         output: SyncSender<MidiEvent>,
+        waker: UnixStream,
         carrier: Box<dyn Any + Send>,
     ) -> Self {
         MidiPorts {
             input: Incoming::Threads(input),
-            output: Outgoing::Thread(output),
+            output: Outgoing::Thread(output, Some(waker)),
             _carrier: Some(carrier),
         }
     }

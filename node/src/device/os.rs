@@ -1,4 +1,4 @@
-//! The three things audio needs from the operating system: the time, an exact wake-up, and priority.
+//! What audio and MIDI need from the operating system: the time, an exact wake-up, by a device too, and priority.
 //!
 //! `std` has none of them in the form needed: `Instant` hides its number, `sleep` is relative (its error adds up) and
 //! thread priority is missing. The only `unsafe` of the device code that talks to Linux is here.
@@ -33,6 +33,20 @@ pub fn sleep_until(deadline_ns: u64) {
         if result != libc::EINTR {
             return;
         }
+    }
+}
+
+/// Sleeps until something can be read from one of `files`, at most for `timeout`.
+#[cfg(feature = "devices")]
+pub(super) fn wait_readable(files: &mut [libc::pollfd], timeout: std::time::Duration) {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    #[allow(unsafe_code, reason = "poll with a timeout finer than a millisecond exists only in C")]
+    // SAFETY: pointer and length are those of a live slice, `timeout` outlives the call, and no signal mask is given.
+    unsafe {
+        libc::ppoll(files.as_mut_ptr(), files.len() as libc::nfds_t, &timeout, std::ptr::null());
     }
 }
 

@@ -242,6 +242,14 @@ impl Backend for NodeBackend {
         self.desk_set_audio(change).boxed()
     }
 
+    fn midi(&self) -> types::MidiState {
+        self.desk_midi()
+    }
+
+    fn set_midi(&self, change: types::MidiChange) -> BoxFuture<'_, Result<types::MidiState, BackendError>> {
+        self.desk_set_midi(change).boxed()
+    }
+
     fn play_tone(&self, tone: types::TestTone) -> Result<(), BackendError> {
         self.desk_play_tone(tone)
     }

@@ -39,7 +39,7 @@ use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
 use crate::{
     cli::{Event, ProfileStore},
     control::Notice,
-    device::{DeviceEvent, monotonic_ns},
+    device::{DeviceEvent, midi::SystemMidi, monotonic_ns},
     media::Media,
     project,
     session::{LeaveReason, Output, message, notifier::Notifier},
@@ -91,6 +91,10 @@ pub struct Inner {
     pub project: project::Handle,
     #[cfg(feature = "devices")]
     pub link: Mutex<Option<Arc<crate::device::link::Link>>>,
+    /// The system's MIDI ports, if this node uses them.
+    pub midi: Option<Arc<dyn SystemMidi>>,
+    /// Held while other MIDI ports are chosen.
+    pub choosing_midi: Mutex<()>,
     pub peers: Mutex<BTreeMap<PeerId, PeerView>>,
     pub levels: Mutex<Levels>,
     pub history: Mutex<History<PeerId>>,

@@ -17,16 +17,21 @@ use super::{
     history::{PeerNow, PeerRow},
 };
 use crate::{
-    cli::{DataDirError, RememberedAudio},
+    cli::{DataDirError, RememberedAudio, RememberedMidi},
     control::{
         BackendError, Notice,
         types::{
             Action, AudioChange, AudioDevice, AudioRunning, AudioState, Culprit as ShownCulprit, CulpritKind,
             DeviceHistory, Devices, Diagnosis, History, Link, LinkChange, Master, MasterChange, Me, MeChange,
-            PeerHistory, Setup, SetupChange, Severity, TestTone,
+            MidiChange, MidiPort, MidiPortState, MidiState, PeerHistory, Setup, SetupChange, Severity,
+            TestTone,
         },
     },
-    device::{self, AudioChoice, DeviceConfig, SwitchError, monotonic_ns},
+    device::{
+        self, AudioChoice, DeviceConfig, SwitchError,
+        midi::{self, MidiChoice, MidiReport},
+        monotonic_ns,
+    },
 };
 
 /// Colours for players who have not chosen one: those the page offers (`node/web/src/text.ts`), so that the suggested one
@@ -40,6 +45,8 @@ const COLORS: [&str; 10] = [
 const BETWEEN_SWITCHES: Duration = Duration::from_millis(1_300);
 /// The longest one waits for one's turn; whoever asks more often is told that it is busy.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(3);
+/// Why a node has no MIDI ports at all.
+const NO_MIDI: &str = "this node was started without MIDI ports";
 /// Rates that devices are usually run at.
 const USUAL_RATES_HZ: [u32; 6] = [44_100, 48_000, 88_200, 96_000, 176_400, 192_000];
 
@@ -177,6 +184,51 @@ impl NodeBackend {
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the chosen device is not remembered");
         }
+    }
+
+    pub(super) fn desk_midi(&self) -> MidiState {
+        let inner = &self.0;
+        let (choice, report) = match &inner.midi {
+            Some(midi) => (midi.choice(), midi.report()),
+            None => (MidiChoice::default(), MidiReport::default()),
+        };
+        let audio = lock(&inner.rig).audio();
+        let problem = inner.midi.is_none().then(|| NO_MIDI.to_owned());
+        MidiState {
+            client: audio.config().jack_name.clone(),
+            device_ports: audio.has_midi(),
+            problem: report.problem.or(problem),
+            all_inputs: choice.all_inputs,
+            inputs: choice.inputs,
+            outputs: choice.outputs,
+            input_ports: report.inputs.into_iter().map(midi_port).collect(),
+            output_ports: report.outputs.into_iter().map(midi_port).collect(),
+        }
+    }
+
+    pub(super) async fn desk_set_midi(&self, change: MidiChange) -> Result<MidiState, BackendError> {
+        let inner = self.0.clone();
+        let Some(midi) = inner.midi.clone() else { return Err(BackendError::Invalid(NO_MIDI.into())) };
+        let kept = off_the_runtime(move || {
+            // One after the other, so that what is remembered is what holds.
+            let _turn = lock(&inner.choosing_midi);
+            let before = midi.choice();
+            let choice = MidiChoice {
+                all_inputs: change.all_inputs.unwrap_or(before.all_inputs),
+                inputs: change.inputs.unwrap_or(before.inputs),
+                outputs: change.outputs.unwrap_or(before.outputs),
+            };
+            midi.choose(choice.clone());
+            let remembered = RememberedMidi {
+                all_inputs: choice.all_inputs,
+                inputs: choice.inputs,
+                outputs: choice.outputs,
+            };
+            inner.profile.change(|profile| profile.midi = Some(remembered))
+        })
+        .await?;
+        kept.map_err(not_kept)?;
+        Ok(self.desk_midi())
     }
 
     pub(super) fn desk_play_tone(&self, tone: TestTone) -> Result<(), BackendError> {
@@ -323,6 +375,20 @@ fn not_kept(error: DataDirError) -> BackendError {
 fn color_of(peer: &PeerId) -> &'static str {
     let sum = peer.to_bytes().iter().fold(0usize, |sum, byte| sum + usize::from(*byte));
     COLORS.get(sum % COLORS.len()).copied().unwrap_or("#4aa3df")
+}
+
+fn midi_port(port: midi::MidiPort) -> MidiPort {
+    MidiPort {
+        name: port.name,
+        state: match port.state {
+            midi::MidiPortState::Open => MidiPortState::Open,
+            midi::MidiPortState::Closed => MidiPortState::Closed,
+            midi::MidiPortState::Absent => MidiPortState::Absent,
+            midi::MidiPortState::Loop => MidiPortState::Loop,
+            midi::MidiPortState::Refused => MidiPortState::Refused,
+        },
+        played_ms_ago: port.played_ns.map(|at| monotonic_ns().saturating_sub(at) / 1_000_000),
+    }
 }
 
 fn audio_device(device: &device::AudioDevice) -> AudioDevice {

@@ -58,7 +58,11 @@ use crate::{
     cli::{Event, ProfileStore, Ready},
     codec::Codec,
     control::{self, Keys, LogBuffer},
-    device::{AudioCallback, AudioChoice, DeviceConfig, DeviceError, Opened, monotonic_ns},
+    device::{
+        AudioCallback, AudioChoice, DeviceConfig, DeviceError, Opened,
+        midi::{MidiChoice, MidiPorts, SystemMidi},
+        monotonic_ns,
+    },
     media, project,
     session::{Identity, beat::DEFAULT_TEMPO_BPM},
     trace::{self, Recorder},
@@ -115,8 +119,8 @@ pub struct Settings {
     pub mdns: bool,
     /// Join Ableton Link.
     pub link: bool,
-    /// Open the system's MIDI ports.
-    pub midi: bool,
+    /// The system's MIDI ports to open; `None`: not even its own.
+    pub midi: Option<MidiChoice>,
     /// Between device and engine.
     pub wrap: Option<Wrap>,
     /// Write a trace.
@@ -252,7 +256,8 @@ impl Node {
         // Nothing was there to send before, so no frame is missed.
         let _ = to_mesh.set(mesh.clone());
 
-        let hub = MidiHub { audio: rig.audio(), system: system_midi(&settings), recorder: recorder.clone() };
+        let (ports, midi) = system_midi(&settings).unzip();
+        let hub = MidiHub::new(rig.audio(), ports, recorder.clone());
         let outlet = Outlet { table: table.clone(), recorder: recorder.clone() };
         let answer = outlet.clone();
         let media = media::start(outlet, Box::new(hub), rand::random(), recorder.clone())?;
@@ -300,6 +305,8 @@ impl Node {
             project: project.handle.clone(),
             #[cfg(feature = "devices")]
             link: Mutex::new(link.map(Arc::new)),
+            midi,
+            choosing_midi: Mutex::default(),
             peers: Mutex::new(BTreeMap::new()),
             levels: Mutex::new(Levels::default()),
             warnings: Mutex::new(Vec::new()),
@@ -520,23 +527,13 @@ async fn first_events(events: &mut driver::Events) -> Vec<driver::Event> {
 }
 
 #[cfg(feature = "devices")]
-fn system_midi(settings: &Settings) -> Option<crate::device::midi::MidiPorts> {
-    use crate::device::midi::{MidiConfig, open};
-    if !settings.midi {
-        return None;
-    }
-    match open(&MidiConfig { name: settings.device.jack_name.clone(), outputs: Vec::new() }) {
-        Ok(ports) => Some(ports),
-        Err(error) => {
-            // Machines without MIDI are common and no reason to bother anybody.
-            tracing::info!(%error, "no system MIDI");
-            None
-        }
-    }
+fn system_midi(settings: &Settings) -> Option<(MidiPorts, Arc<dyn SystemMidi>)> {
+    let opened = crate::device::midi::open(&settings.device.jack_name, settings.midi.clone()?);
+    opened.inspect_err(|error| tracing::warn!(%error, "no system MIDI")).ok()
 }
 
 #[cfg(not(feature = "devices"))]
-fn system_midi(_settings: &Settings) -> Option<crate::device::midi::MidiPorts> {
+fn system_midi(_settings: &Settings) -> Option<(MidiPorts, Arc<dyn SystemMidi>)> {
     None
 }
 

@@ -117,7 +117,7 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         pin_peers: options.pin_peers,
         mdns: options.mdns && !options.pin_peers,
         link: options.link,
-        midi: true,
+        midi: Some(options.midi.clone()),
         wrap: None,
         trace: options.trace.clone(),
     };

@@ -38,6 +38,17 @@ export default async function () {
   assert.ok(refused.status >= 400, `${refused.status}`);
   assert.ok((await refused.json()).detail.length > 10);
   assert.equal((await alice.api("GET", "/audio")).state, "running");
+  const outputs = settings.getByRole("group", { name: "what plays the band's notes" });
+  await alice.api("PUT", "/midi", { outputs: ["Grand Piano"] });
+  await outputs.getByText("not plugged in").waitFor();
+  await outputs.getByRole("checkbox", { name: /Grand Piano/ }).click();
+  await eventually("it is waited for no more", async () => (await alice.api("GET", "/midi")).outputs.length === 0);
+  const every = settings.getByRole("checkbox", { name: "Every instrument that is plugged in" });
+  await every.uncheck();
+  await eventually("no instrument is listened to", async () => !(await alice.api("GET", "/midi")).all_inputs);
+  await every.check();
+  step("MIDI ports are chosen, those that are absent too");
+
   await shot(page, "settings-1440-dark");
   await settings.getByRole("button", { name: "Close" }).click();
   await settings.waitFor({ state: "detached" });

@@ -141,6 +141,9 @@ async fn players_own_desk_is_set_and_answers_with_what_holds_now() {
     assert_eq!(world.get("/api/v1/audio").await.json()["state"], "running");
     let audio = world.send("PUT /api/v1/audio", r#"{"period_frames":256}"#).await.json();
     assert_eq!(audio["period_frames"], 256);
+    assert_eq!(world.get("/api/v1/midi").await.json()["all_inputs"], true);
+    let midi = world.send("PUT /api/v1/midi", r#"{"outputs":["Synth"]}"#).await.json();
+    assert_eq!(midi["outputs"], json!(["Synth"]));
     let tone = world.send("POST /api/v1/audio/test-tone", "{}").await.json();
     assert_eq!((tone["seconds"].as_f64(), tone["level_db"].as_f64()), (Some(2.0), Some(-20.0)));
     let silent = world.request("DELETE /api/v1/audio/test-tone", &[&world.authorization()], "").await;
@@ -174,6 +177,12 @@ async fn what_makes_no_sense_at_the_desk_is_refused_before_the_node_hears_of_it(
         ("PUT /api/v1/audio", r#"{"rate_hz":7999}"#.to_owned()),
         ("PUT /api/v1/audio", r#"{"period_frames":4097}"#.to_owned()),
         ("PUT /api/v1/audio", format!(r#"{{"device":"{}"}}"#, "x".repeat(9_000))),
+        ("PUT /api/v1/midi", "{}".to_owned()),
+        ("PUT /api/v1/midi", r#"{"inputs":[""]}"#.to_owned()),
+        ("PUT /api/v1/midi", r#"{"outputs":["a\u001b[2J"]}"#.to_owned()),
+        ("PUT /api/v1/midi", format!(r#"{{"outputs":{:?}}}"#, vec!["x"; 65])),
+        ("PUT /api/v1/midi", format!(r#"{{"inputs":["{}"]}}"#, "x".repeat(129))),
+        ("PUT /api/v1/midi", r#"{"inputs":"all"}"#.to_owned()),
         ("POST /api/v1/audio/test-tone", r#"{"level_db":-5}"#.to_owned()),
         ("POST /api/v1/audio/test-tone", r#"{"seconds":11}"#.to_owned()),
         ("PUT /api/v1/me", "{}".to_owned()),

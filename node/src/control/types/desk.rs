@@ -129,6 +129,69 @@ pub struct AudioChange {
     pub period_frames: Option<u32>,
 }
 
+/// The system's MIDI ports: what was chosen and what is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MidiState {
+    /// The client under which other programs find this node's own two ports, "Bandmesh in" and "Bandmesh out", and those of
+    /// a JACK server.
+    pub client: String,
+    /// Whether the audio device has MIDI ports of its own besides these, as JACK does.
+    pub device_ports: bool,
+    /// Why there are no system ports, and what to do; `null`: there are.
+    pub problem: Option<String>,
+    /// Whether every instrument that is plugged in is listened to.
+    pub all_inputs: bool,
+    /// The inputs that were chosen besides, each by its name or a part of it.
+    pub inputs: Vec<String>,
+    /// The outputs that were chosen, each by its name or a part of it. What the band plays goes there.
+    pub outputs: Vec<String>,
+    /// All inputs there are, then those that are chosen and absent.
+    pub input_ports: Vec<MidiPort>,
+    /// All outputs there are, then those that are chosen and absent.
+    pub output_ports: Vec<MidiPort>,
+}
+
+/// One MIDI port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MidiPort {
+    /// Its name, or what was asked for if it is absent.
+    pub name: String,
+    /// What it is to this node.
+    pub state: MidiPortState,
+    /// How long ago it last played something; `null`: not yet.
+    pub played_ms_ago: Option<u64>,
+}
+
+/// What a MIDI port is to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MidiPortState {
+    /// Used.
+    Open,
+    /// There, not chosen.
+    Closed,
+    /// Chosen, not there; it is opened when it comes.
+    Absent,
+    /// Chosen as input and output, but it gives back what it is sent, so it is the output only.
+    Loop,
+    /// Chosen, but it does not open, or another program has disconnected it. To choose it again connects it again.
+    Refused,
+}
+
+/// Other MIDI ports, taken up while everybody plays; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MidiChange {
+    /// Whether to listen to every instrument that is plugged in.
+    pub all_inputs: Option<bool>,
+    /// Inputs to listen to besides, each by its name or a part of it, at most 64.
+    #[schema(max_items = 64)]
+    pub inputs: Option<Vec<String>>,
+    /// Outputs to play on, each by its name or a part of it, at most 64.
+    #[schema(max_items = 64)]
+    pub outputs: Option<Vec<String>>,
+}
+
 /// A test tone to play.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -148,7 +148,7 @@ impl Band {
             pin_peers: true,
             mdns: false,
             link: false,
-            midi: false,
+            midi: None,
             wrap: Some(wrap),
             trace: None,
         };

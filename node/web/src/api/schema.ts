@@ -173,6 +173,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/midi": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The system's MIDI ports. */
+        get: operations["get_midi"];
+        /** Changes to other MIDI ports while everybody plays. Notes that are held on what is left out end. */
+        put: operations["put_midi"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/notifications": {
         parameters: {
             query?: never;
@@ -943,6 +961,54 @@ export interface components {
              * @description Tempo in beats a minute.
              */
             tempo_bpm: number;
+        };
+        /** @description Other MIDI ports, taken up while everybody plays; what is absent stays. */
+        MidiChange: {
+            /** @description Whether to listen to every instrument that is plugged in. */
+            all_inputs?: boolean | null;
+            /** @description Inputs to listen to besides, each by its name or a part of it, at most 64. */
+            inputs?: string[] | null;
+            /** @description Outputs to play on, each by its name or a part of it, at most 64. */
+            outputs?: string[] | null;
+        };
+        /** @description One MIDI port. */
+        MidiPort: {
+            /** @description Its name, or what was asked for if it is absent. */
+            name: string;
+            /**
+             * Format: int64
+             * @description How long ago it last played something; `null`: not yet.
+             */
+            played_ms_ago?: number | null;
+            /** @description What it is to this node. */
+            state: components["schemas"]["MidiPortState"];
+        };
+        /**
+         * @description What a MIDI port is to this node.
+         * @enum {string}
+         */
+        MidiPortState: "open" | "closed" | "absent" | "loop" | "refused";
+        /** @description The system's MIDI ports: what was chosen and what is open. */
+        MidiState: {
+            /** @description Whether every instrument that is plugged in is listened to. */
+            all_inputs: boolean;
+            /**
+             * @description The client under which other programs find this node's own two ports, "Bandmesh in" and "Bandmesh out", and those of
+             *     a JACK server.
+             */
+            client: string;
+            /** @description Whether the audio device has MIDI ports of its own besides these, as JACK does. */
+            device_ports: boolean;
+            /** @description All inputs there are, then those that are chosen and absent. */
+            input_ports: components["schemas"]["MidiPort"][];
+            /** @description The inputs that were chosen besides, each by its name or a part of it. */
+            inputs: string[];
+            /** @description All outputs there are, then those that are chosen and absent. */
+            output_ports: components["schemas"]["MidiPort"][];
+            /** @description The outputs that were chosen, each by its name or a part of it. What the band plays goes there. */
+            outputs: string[];
+            /** @description Why there are no system ports, and what to do; `null`: there are. */
+            problem?: string | null;
         };
         /** @description Something worth telling the player once. */
         Notification: {
@@ -1892,6 +1958,68 @@ export interface operations {
                 };
                 content: {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_midi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is chosen and open now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MidiState"];
+                };
+            };
+            /** @description A problem document (RFC 9457) whose `detail` says what to do */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_midi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MidiChange"];
+            };
+        };
+        responses: {
+            /** @description What is chosen and open now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MidiState"];
                 };
             };
             /** @description A problem document (RFC 9457) whose `detail` says what to do */

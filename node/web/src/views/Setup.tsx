@@ -8,6 +8,7 @@ import { colorOf, palette } from "../text";
 import { Dialog } from "../ui/controls";
 import { Icon, instrumentIcon } from "../ui/Icon";
 import { DevicePicker } from "./Device";
+import { MidiPorts } from "./Midi";
 import { Swatches } from "./Tracks";
 import { dialog } from "./view";
 
@@ -118,6 +119,7 @@ function Form({ button, done, onDone }: { button: string; done?: boolean; onDone
         </>
       )}
       <DevicePicker simple={done ?? false} />
+      {!done && <MidiPorts />}
       <p class="headphones">
         <Icon name="headphones" />
         <span>

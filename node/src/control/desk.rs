@@ -278,7 +278,7 @@ async fn put_link(
 /// The last minutes in figures, one a second.
 #[utoipa::path(
     get, path = "/api/v1/history", tag = "live",
-    params(("seconds" = Option<u32>, Query, description = "How far back, 1 to 300; absent: all 300")),
+    params(("seconds" = Option<u32>, Query, minimum = 1, maximum = 300, description = "How far back; absent: all 300")),
     responses(
         (status = 200, body = History, description = "Oldest first"),
         Problem,

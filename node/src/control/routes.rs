@@ -226,7 +226,7 @@ async fn get_project_node(State(shared): AppState, address: PathText) -> Result<
 /// Edits the project, all commands or none.
 #[utoipa::path(
     patch, path = "/api/v1/project", tag = "project",
-    params(("wait" = Option<String>, Query,
+    params(("wait" = Option<String>, Query, pattern = "^(disk|none)$",
         description = "`disk` (default) answers once the edits are on disk, `none` at once with `durable: false`; \
             numbers that are set again and again with it are committed four times a second")),
     request_body = PatchRequest,

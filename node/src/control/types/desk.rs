@@ -120,6 +120,7 @@ pub struct AudioState {
 #[serde(deny_unknown_fields)]
 pub struct AudioChange {
     /// `auto`, `null`, `jack`, `file:IN.wav[,OUT.wav]` or an `id` of `GET /devices`. A recording must go to a new file.
+    #[schema(min_length = 1)]
     pub device: Option<String>,
     /// Frames a second.
     #[schema(minimum = 8000, maximum = 192_000)]

@@ -29,6 +29,7 @@ pub struct PlaybackChange {
     #[schema(minimum = 20, maximum = 999)]
     pub tempo_bpm: Option<f64>,
     /// New time signature, such as `3/4`.
+    #[schema(pattern = "^([1-9]|1[0-6])/4$")]
     pub time_signature: Option<String>,
     /// `true` starts, `false` stops.
     pub playing: Option<bool>,

@@ -11,6 +11,7 @@ pub enum Command {
     /// Gives one value of the parameter registry a new value.
     Set {
         /// Which value, such as `/transport/tempo_bpm`.
+        #[schema(pattern = "^/")]
         address: String,
         /// The new value, within the range the registry gives.
         value: Value,
@@ -18,6 +19,7 @@ pub enum Command {
     /// Adds an item to a list; the result carries its address.
     Add {
         /// Which list, such as `/tracks`.
+        #[schema(pattern = "^/")]
         address: String,
         /// The new item.
         value: Value,
@@ -25,6 +27,7 @@ pub enum Command {
     /// Moves an item within its list.
     Move {
         /// Which item.
+        #[schema(pattern = "^/")]
         address: String,
         /// The item it goes before; `null`: to the end.
         #[serde(default)]
@@ -33,6 +36,7 @@ pub enum Command {
     /// Takes an item out of its list.
     Delete {
         /// Which item.
+        #[schema(pattern = "^/")]
         address: String,
     },
 }

@@ -1814,7 +1814,7 @@ export interface operations {
     get_history: {
         parameters: {
             query?: {
-                /** @description How far back, 1 to 300; absent: all 300 */
+                /** @description How far back; absent: all 300 */
                 seconds?: number;
             };
             header?: never;

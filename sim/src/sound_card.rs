@@ -22,6 +22,8 @@ pub struct Card {
     pub rate_error_ppb: i64,
     /// How late callbacks are on average, microseconds; exponential, at most 40 % of a period.
     pub late_us: f64,
+    /// Whether something sounds in the second of its two inputs now and then.
+    pub second_input: bool,
 }
 
 /// A card that runs.
@@ -105,9 +107,13 @@ impl SoundCard {
 mod tests {
     use super::*;
 
+    fn card(period_frames: usize, rate_error_ppb: i64, late_us: f64) -> Card {
+        Card { rate_hz: 48_000, period_frames, rate_error_ppb, late_us, second_input: false }
+    }
+
     #[test]
     fn a_fast_card_asks_for_more_frames_and_never_out_of_order() {
-        let card = Card { rate_hz: 48_000, period_frames: 128, rate_error_ppb: 300_000, late_us: 50.0 };
+        let card = card(128, 300_000, 50.0);
         let mut running = SoundCard::new(card, WorldTime(0), Random::new(1));
         let mut last = WorldTime(0);
         for _ in 0..37_500 {
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_stall_puts_off_what_comes_and_leaves_alone_what_was() {
-        let card = Card { rate_hz: 48_000, period_frames: 480, rate_error_ppb: 0, late_us: 0.0 };
+        let card = card(480, 0, 0.0);
         let mut running = SoundCard::new(card, WorldTime(0), Random::new(1));
         let ms = |at: WorldTime| at.0 / 1_000_000;
         assert_eq!([ms(running.next_callback()), ms(running.next_callback())], [10, 20]);

@@ -106,7 +106,6 @@ fn opus_with_a_guest(layout: Layout) -> ([f32; 2], usize) {
 fn opus_goes_to_one_channel_and_back_without_a_click() {
     let (always_stereo, all_octets) = opus_with_a_guest(Layout::All);
     let (changing, octets) = opus_with_a_guest(Layout::Same);
-    eprintln!("{always_stereo:?} in {all_octets} octets, {changing:?} in {octets}");
     for (changing, stereo) in changing.into_iter().zip(always_stereo) {
         assert!(changing < 2.0 * stereo, "{changing} {stereo}");
     }

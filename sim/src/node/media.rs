@@ -48,7 +48,7 @@ const MAX_SOURCES: usize = 16;
 pub(super) const INPUTS: usize = 2;
 /// Period of the test tone, frames: 375 Hz at 48 kHz.
 const TONE_FRAMES: u64 = 128;
-/// The second input is silent but for the end of each such stretch, frames: longer than the product waits until it leaves a
+/// A second input that is in use is silent but for the end of each such stretch, frames: longer than the product waits until it leaves a
 /// silent channel out.
 const STRETCH_FRAMES: u64 = 14 * 48_000;
 /// For so many frames it is not.
@@ -86,6 +86,7 @@ pub(super) struct Media {
     input: Vec<f32>,
     output: Vec<f32>,
     period_frames: usize,
+    second_input: bool,
     instruments: Option<Instruments>,
     sabotage: Option<Sabotage>,
 }
@@ -163,6 +164,7 @@ impl Media {
             input: vec![0.0; card.period_frames * INPUTS],
             output: vec![0.0; card.period_frames * 2],
             period_frames: card.period_frames,
+            second_input: card.second_input,
             instruments: instruments.then(Instruments::default),
             sabotage,
         })
@@ -254,7 +256,7 @@ impl Media {
             // A triangle needs no function whose last digit a platform may choose.
             let phase = index % TONE_FRAMES;
             let first = (phase as f32 / TONE_FRAMES as f32 - 0.5).abs() - 0.25;
-            let awake = index % STRETCH_FRAMES >= STRETCH_FRAMES - AWAKE_FRAMES;
+            let awake = self.second_input && index % STRETCH_FRAMES >= STRETCH_FRAMES - AWAKE_FRAMES;
             *frame = [first, if awake { first / 2.0 } else { 0.0 }];
         }
         if self.instruments.is_some() {

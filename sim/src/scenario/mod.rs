@@ -277,7 +277,7 @@ fn musician(random: &mut Random, host: HostId) -> HostPlan {
     }
 }
 
-/// Gives every host a sound card at 48 kHz and 128 frames, within `error_ppm` of its rate.
+/// Gives every host a sound card at 48 kHz and 128 frames, within `error_ppm` of its rate, with both inputs in use.
 fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
     for host in &mut plan.hosts {
         host.card = Some(Card {
@@ -285,6 +285,7 @@ fn with_cards(plan: &mut Plan, random: &mut Random, error_ppm: f64) {
             period_frames: 128,
             rate_error_ppb: random.between(-1e3 * error_ppm, 1e3 * error_ppm) as i64,
             late_us: 30.0,
+            second_input: true,
         });
     }
 }

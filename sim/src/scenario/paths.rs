@@ -40,11 +40,15 @@ fn two_players(name: &'static str, random: &mut Random, weather: Weather) -> Pla
 }
 
 pub(super) fn rate_limited(name: &'static str, random: &mut Random) -> Plan {
-    // One stream is about 1 Mbit/s with all headers. 100 ms of queue before the bottleneck.
+    // One stream of one channel is about 1 Mbit/s with all headers, of two nearly twice that. 100 ms of queue before the
+    // bottleneck.
     let kbps = random.between(1_300.0, 2_500.0).round();
     let rate = Rate { kbps, queue: (kbps * 12.5) as u32 };
     let mut plan = two_players(name, random, Weather { rate, mtu: 1_500, ..Weather::calm(15.0) });
     for host in 0..2 {
+        if let Some(card) = plan.hosts.get_mut(host).and_then(|host| host.card.as_mut()) {
+            card.second_input = false;
+        }
         // What others add to the line comes in bursts: many edits at once.
         edits(&mut plan, random, host, 30, 10.0, 12.0);
     }

@@ -36,7 +36,7 @@ const PERIOD: usize = 128;
 const PERIOD_NS: u64 = 2_666_667;
 const TAG: u64 = 7;
 const BOB: StreamInfo =
-    StreamInfo { ssrc: 2, codec: Codec::Pcm16, rate_hz: RATE_HZ, channels: 2, packet_frames: 128 };
+    StreamInfo { ssrc: 2, codec: Codec::Pcm16, rate_hz: RATE_HZ, channels: 1, packet_frames: 128 };
 
 /// Alice's node, as far as a trace goes, with Bob in her session.
 struct Alice {
@@ -69,7 +69,7 @@ impl Alice {
         handle.send(engine::Command::AddSource(SourceId(1), source)).unwrap();
         recorder.record(|| Record::Command {
             engine: 1,
-            command: EngineCommand::AddSource { source: 1, rate_hz: RATE_HZ, channels: 2, tag: TAG },
+            command: EngineCommand::AddSource { source: 1, rate_hz: RATE_HZ, channels: 1, tag: TAG },
         });
         let identity = Identity {
             peer: me,
@@ -87,7 +87,7 @@ impl Alice {
         let sender = StreamSender::new(StreamSenderConfig {
             ssrc: BOB.ssrc,
             first_sequence: 65_500,
-            format: rtp::Format { codec: rtp::Codec::Pcm16, rate_hz: RATE_HZ, channels: 2 },
+            format: rtp::Format { codec: rtp::Codec::Pcm16, rate_hz: RATE_HZ, channels: 1 },
             max_datagram: 1_200,
             redundancy: 0,
         });
@@ -134,10 +134,8 @@ impl Alice {
 
     fn period(&mut self, index: u64) {
         self.now_ns = 1_000_000_000 + index * PERIOD_NS + self.roll(200_000);
-        let layout = [Layout::Left, Layout::Left, Layout::All][index as usize % 3];
-        let octets = 2 * PERIOD * usize::from(layout.carried(BOB.channels));
-        let payload: Vec<u8> = (0..octets).map(|_| self.roll(64) as u8).collect();
-        self.sender.push((index as usize * PERIOD) as i64, layout, &payload).unwrap();
+        let payload: Vec<u8> = (0..2 * PERIOD).map(|_| self.roll(64) as u8).collect();
+        self.sender.push((index as usize * PERIOD) as i64, Layout::All, &payload).unwrap();
         let packet = self.sender.poll_transmit().unwrap();
         if self.roll(30) != 0 {
             self.hear(&packet);

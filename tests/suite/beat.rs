@@ -72,6 +72,8 @@ fn two_nodes_and_a_link_app_share_tempo_phase_and_start_stop() {
 
     alice.api().put("/transport", &json!({"playing": true})).ok();
     eventually(seconds(5), "everybody plays", || live.is_playing() && playing(&bob));
+    // A tick of Bob's bridge, which tells his Link of the start too.
+    std::thread::sleep(Duration::from_millis(300));
     live.set_playing(false);
     eventually(seconds(5), "everybody stops", || !playing(&alice) && !playing(&bob));
 }

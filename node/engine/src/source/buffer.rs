@@ -4,6 +4,8 @@
 //! remembers which frames have come, keeps some of the past (a late packet may still be wanted when the delay
 //! grows), and forgets what the playhead has left behind.
 
+use crate::gain::scrubbed;
+
 /// A ring of frames addressed by timestamp, with one bit for each frame that has come.
 #[derive(Debug)]
 pub(crate) struct FrameBuffer {
@@ -71,7 +73,7 @@ impl FrameBuffer {
             written.new += 1;
             for (channel, &sample) in self.channels.iter_mut().zip(frame) {
                 if let Some(slot) = channel.get_mut(index) {
-                    *slot = if sample.is_finite() { sample.clamp(-16.0, 16.0) } else { 0.0 };
+                    *slot = scrubbed(sample);
                 }
             }
         }

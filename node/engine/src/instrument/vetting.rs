@@ -36,8 +36,7 @@ pub(super) fn headroom_semitones(font: &SoundFont, rate_hz: u32) -> Result<f32, 
                 let sample = font.get_sample_headers().get(region.get_sample_id());
                 let sample_rate_hz = sample.map_or(0, SampleHeader::get_sample_rate);
                 let headroom = region_headroom(zone, region, sample_rate_hz as f32 / rate_hz);
-                // A comparison that does not hold for what is no number.
-                if !(headroom >= LEAST_HEADROOM_SEMITONES) {
+                if headroom.is_nan() || headroom < LEAST_HEADROOM_SEMITONES {
                     return Err(format!(
                         "a loop of its sound {:?} is too short for the highest notes it is meant for",
                         instrument.get_name()

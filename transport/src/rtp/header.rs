@@ -71,10 +71,9 @@ impl Header {
     /// RFC 3550 (section 5.3.1) leaves to the profile are the number itself, and no words follow.
     pub fn departure_ticks(packet: &[u8]) -> i16 {
         match packet.split_first_chunk::<HEADER_LEN>() {
-            Some(([flags, ..], rest)) if flags & 0x1F == 0x10 => match rest {
-                [high, low, 0, 0, ..] => i16::from_be_bytes([*high, *low]),
-                _ => 0,
-            },
+            Some(([flags, ..], [high, low, 0, 0, ..])) if flags & 0x1F == 0x10 => {
+                i16::from_be_bytes([*high, *low])
+            }
             _ => 0,
         }
     }

@@ -23,6 +23,13 @@ pub const MAX_OPUS_BYTES: usize = 1275;
 /// no live stream has use.
 const MAX_OPUS_FRAMES_48K: usize = 960;
 
+/// The rate at which Opus is sent; its timestamps count at no other (RFC 7587, section 4.1).
+pub const OPUS_RATE_HZ: u32 = 48_000;
+
+/// Frames by which Opus' low-delay mode delays what it encodes: 2.5 ms at 48 kHz (RFC 6716, section 2.1.1; the
+/// encoder without its speech layer looks ahead by one overlap).
+pub const OPUS_LOOKAHEAD_FRAMES: i64 = 120;
+
 /// Opus' bits a second (RFC 6716, section 2.1.1).
 const MIN_OPUS_BPS: u32 = 6_000;
 const MAX_OPUS_BPS: u32 = 510_000;

@@ -79,6 +79,11 @@ impl SoundCard {
         self.stretches.push(Stretch { begun, frames, rate_error_ppb });
     }
 
+    /// Its nominal rate.
+    pub fn rate_hz(&self) -> u32 {
+        self.card.rate_hz
+    }
+
     /// When the callback was due that handed over frame `position` of all it has captured.
     pub fn captured_at(&self, position: u64) -> WorldTime {
         let period = self.card.period_frames.max(1) as u64;

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bandmesh::codec::{Codec, OPUS_RATE_HZ};
 use crdt::{PeerKey, storage::Store};
 
 use transport::mesh::{CloseReason, ClosedBy};
@@ -726,8 +727,12 @@ impl World {
 
     /// How long ago a frame of a host's stream was captured; `None` if that host runs no card now.
     fn age(&self, from: HostId, position: i64) -> Option<Duration> {
-        let card = self.hosts.get(from)?.running_card.as_ref()?;
-        Some(self.now.since(card.captured_at(u64::try_from(position).ok()?)))
+        let host = self.hosts.get(from)?;
+        let card = host.running_card.as_ref()?;
+        let stream_rate_hz = if host.codec == Codec::Opus { OPUS_RATE_HZ } else { card.rate_hz() };
+        let of_card =
+            u128::try_from(position).ok()? * u128::from(card.rate_hz()) / u128::from(stream_rate_hz);
+        Some(self.now.since(card.captured_at(of_card as u64)))
     }
 
     /// The streams a host plays, with the hosts they come from.

@@ -91,6 +91,36 @@ fn players_whose_devices_run_at_different_rates_hear_each_other_in_tune() {
     assert!(wander_ms < 10.0, "{delivery}");
 }
 
+#[test]
+fn every_codec_is_heard_in_tune_from_a_device_of_any_rate() {
+    let seed = seed("noise of Alice, and one more for Carol");
+    let lan = Lan::alone(3);
+    let (alice_plays, carol_plays) = (noise(seed, JAM_S), noise(seed + 1, JAM_S));
+    let alice = Options::named("Alice").with(&["--rate", "44100", "--codec", "opus"]);
+    let carol = Options::named("Carol").with(&["--rate", "96000", "--codec", "pcm24"]);
+    let (mut alice, _) = player(&lan, 0, alice, &alice_plays);
+    let (mut carol, _) = player(&lan, 1, carol, &carol_plays);
+    let (mut bob, heard) = player(&lan, 2, Options::named("Bob"), &silence());
+    let listened = || number(&bob.status(), "/uptime_s") > LISTENED_S;
+    eventually(Duration::from_secs_f64(JAM_S), "they have played for a while", listened);
+    let said = [bob.peer(&alice), bob.peer(&carol)];
+    for node in [&mut alice, &mut carol, &mut bob] {
+        node.stop();
+    }
+    let heard = read_wav(&heard);
+    for (name, codec, plays, said) in
+        [("Alice", "opus", &alice_plays, &said[0]), ("Carol", "pcm24", &carol_plays, &said[1])]
+    {
+        assert_eq!(said["audio"]["codec"], codec);
+        let delivery = compare(plays, &heard).expect("Bob's recording holds what was played");
+        eprintln!("Bob recorded {name}: {delivery}; he says {}", said["audio"]);
+        assert!(delivery.lost_ratio < 0.02, "{delivery}");
+        let wander_ms = to_ms(delivery.lag_frames[2] - delivery.lag_frames[0]);
+        assert!(wander_ms < 10.0, "{delivery}");
+        assert!((0.0..60.0).contains(&number(said, "/audio/one_way_ms")), "{said}");
+    }
+}
+
 /// `BANDMESH_STARTS=20` for the figure of the note; a few are enough to notice that it broke.
 #[test]
 fn a_player_who_starts_hears_the_others_within_two_seconds() {

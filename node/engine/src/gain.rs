@@ -14,6 +14,16 @@ pub(crate) fn from_db(db: f32) -> f32 {
     }
 }
 
+/// The loudest sample that is taken from anybody, 24 dB over full scale: what is louder is no music, and sums and gains
+/// of it stay far from infinity.
+const LOUDEST: f32 = 16.0;
+
+/// A sample as it may enter the mix; what is no number is silence.
+#[inline]
+pub(crate) fn scrubbed(sample: f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-LOUDEST, LOUDEST) } else { 0.0 }
+}
+
 /// A gain that approaches its target linearly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ramp {

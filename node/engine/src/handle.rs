@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
-use rustysynth::SoundFont;
 use thiserror::Error;
 
 use crate::frame_clock::FrameClock;
 use crate::gain::Ramp;
-use crate::instrument::{self, Instrument, InstrumentError, MidiWriter, load_soundfont};
+use crate::instrument::{self, Instrument, InstrumentError, MidiWriter, Sounds, load_sounds};
 use crate::limiter::Limiter;
 use crate::message::{Command, Monitor, Report, Returned};
 use crate::metronome::Click;
@@ -93,7 +92,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
     if config.max_sources > 256 {
         return Err(ConfigError::Sources(config.max_sources));
     }
-    let soundfont = load_soundfont(config.soundfont.as_deref()).map_err(ConfigError::SoundFont)?;
+    let sounds = load_sounds(config.soundfont.as_deref(), config.rate_hz).map_err(ConfigError::SoundFont)?;
 
     let (command_producer, commands) = RingBuffer::new(COMMANDS);
     let (reports, report_consumer) = RingBuffer::new(REPORTS);
@@ -149,7 +148,7 @@ pub fn engine(config: Config) -> Result<(Engine, Handle), ConfigError> {
         analysis: Some(analysis_reader),
         trace: trace_reader,
         stats,
-        soundfont,
+        sounds,
     };
     Ok((engine, handle))
 }
@@ -170,7 +169,7 @@ pub struct Handle {
     analysis: Option<TapReader>,
     trace: Option<TraceReader>,
     stats: Arc<EngineStats>,
-    soundfont: Arc<SoundFont>,
+    sounds: Sounds,
 }
 
 impl Handle {
@@ -207,7 +206,7 @@ impl Handle {
     /// # Errors
     /// [`InstrumentError`] when the engine's rate is beyond what the synthesiser can do.
     pub fn instrument(&self) -> Result<(MidiWriter, Instrument), InstrumentError> {
-        instrument::instrument(&self.soundfont, self.rate_hz, self.max_period_frames)
+        instrument::instrument(&self.sounds, self.rate_hz, self.max_period_frames)
     }
 
     /// The player's input after input gain, for the packetiser: half a second of queue. `None` when taken

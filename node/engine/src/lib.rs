@@ -32,6 +32,7 @@ mod limiter;
 mod message;
 mod metronome;
 mod process;
+mod resample;
 mod source;
 mod stats;
 mod tap;
@@ -43,6 +44,7 @@ pub use handle::{Config, ConfigError, Handle, QueueFull, engine};
 pub use instrument::{Instrument, InstrumentError, MidiFull, MidiWriter};
 pub use message::{Command, HostTime, Input, Metronome, Monitor, Report, SourceId, Strip, StripId, Tone};
 pub use process::Engine;
+pub use resample::Resampler;
 pub use source::{
     BlockReader, MAX_BLOCK_FRAMES, PushError, Source, SourceConfig, SourceError, SourceWriter, block_queue,
 };

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use rtrb::{Consumer, Producer};
 
 use crate::frame_clock::FrameClock;
-use crate::gain::{Ramp, from_db};
+use crate::gain::{Ramp, from_db, scrubbed};
 use crate::instrument::InstrumentVoice;
 use crate::limiter::Limiter;
 use crate::message::{Command, HostTime, Input, Monitor, Report, Returned, SourceId, Strip, StripId};
@@ -115,9 +115,7 @@ impl Engine {
         if let Some(trace) = &mut self.trace {
             trace.begin(self.slots.len());
         }
-        self.stats.input.measure(input, seconds);
-
-        self.take_input(input, frames);
+        self.take_input(input, frames, seconds);
         output.fill(0.0);
         self.mix_own(output, frames);
         self.keep_input_for_analysis();
@@ -137,15 +135,16 @@ impl Engine {
         self.position_frames += frames as u64;
     }
 
-    /// The input with its gain.
-    fn take_input(&mut self, input: &[f32], frames: usize) {
+    /// The input as it came, measured, and with its gain.
+    fn take_input(&mut self, input: &[f32], frames: usize, seconds: f32) {
         let length = frames * self.input_channels;
         let Some(sent) = self.sent.get_mut(..length) else { return };
         let (given, missing) = sent.split_at_mut(input.len().min(length));
         for (out, sample) in given.iter_mut().zip(input) {
-            *out = if sample.is_finite() { *sample } else { 0.0 };
+            *out = scrubbed(*sample);
         }
         missing.fill(0.0);
+        self.stats.input.measure(sent, seconds);
         apply(&mut self.input_gain, sent, self.input_channels);
     }
 
@@ -176,6 +175,7 @@ impl Engine {
     fn mix_sources(&mut self, output: &mut [f32], frames: usize, host_time: HostTime) {
         let mut callback =
             Callback { clock: &self.clock, host_time, frames, fits_left: &mut { FITS_PER_CALLBACK } };
+        let mut somebody_left = false;
         for slot in &mut self.slots {
             let Some(id) = slot.id else { continue };
             let (Some(left), Some(right)) = (self.left.get_mut(..frames), self.right.get_mut(..frames))
@@ -206,7 +206,7 @@ impl Engine {
                 }
             }
             if let Some(voice) = slot.voice.as_mut() {
-                voice.process(&self.clock, self.output_latency_frames, left, right);
+                voice.process(&self.clock, self.output_latency_frames, slot.voice_leaves, left, right);
             }
             for ((out, l), r) in output.chunks_exact_mut(2).zip(left.iter()).zip(right.iter()) {
                 let (gain_left, gain_right) = slot.channel.advance();
@@ -217,7 +217,11 @@ impl Engine {
             }
             if slot.send_home(&mut self.returns) {
                 tell(&mut self.reports, &self.stats, Report::Removed(id));
+                somebody_left = true;
             }
+        }
+        if somebody_left {
+            self.set_gains();
         }
     }
 
@@ -272,12 +276,13 @@ impl Engine {
     }
 
     fn obey(&mut self, command: Command) {
-        let ramp_frames = (RAMP_SECONDS * self.rate_hz as f32) as u32;
+        let ramp_frames = self.ramp_frames();
         match command {
             Command::AddSource(id, source) => match slot(&mut self.slots, id) {
                 Some(slot) => {
                     slot.stream_leaves = false;
                     give_back(&mut self.returns, slot.stream.replace(source.0).map(Returned::Stream));
+                    self.set_gains();
                 }
                 None => {
                     give_back(&mut self.returns, Some(Returned::Stream(source.0)));
@@ -288,6 +293,7 @@ impl Engine {
                 Some(slot) => {
                     slot.voice_leaves = false;
                     give_back(&mut self.returns, slot.voice.replace(instrument.0).map(Returned::Voice));
+                    self.set_gains();
                 }
                 None => {
                     give_back(&mut self.returns, Some(Returned::Voice(instrument.0)));
@@ -307,13 +313,13 @@ impl Engine {
             Command::SetStrip(id, strip) => {
                 if let Some(channel) = self.channel(id) {
                     channel.strip = strip;
-                    self.set_gains(ramp_frames);
+                    self.set_gains();
                 }
             }
             Command::SetMonitor(id, monitor) => {
                 if let Some(channel) = self.channel(id) {
                     channel.monitor = monitor;
-                    self.set_gains(ramp_frames);
+                    self.set_gains();
                 }
             }
             Command::SetInput(Input { gain_db, mute }) => {
@@ -340,6 +346,10 @@ impl Engine {
         }
     }
 
+    fn ramp_frames(&self) -> u32 {
+        (RAMP_SECONDS * self.rate_hz as f32) as u32
+    }
+
     fn channel(&mut self, id: StripId) -> Option<&mut Channel> {
         match id {
             StripId::Own => Some(&mut self.own),
@@ -347,10 +357,13 @@ impl Engine {
         }
     }
 
-    fn set_gains(&mut self, ramp_frames: u32) {
-        let soloed =
-            self.own.strip.solo || self.slots.iter().any(|slot| slot.id.is_some() && slot.channel.strip.solo);
-        let soloed_by_me = self.slots.iter().any(|slot| slot.id.is_some() && slot.channel.monitor.solo);
+    /// A solo counts while the player is there: one who left silences nobody, whether the strip was set before or
+    /// after.
+    fn set_gains(&mut self) {
+        let ramp_frames = self.ramp_frames();
+        let present = || self.slots.iter().filter(|slot| slot.is_present());
+        let soloed = self.own.strip.solo || present().any(|slot| slot.channel.strip.solo);
+        let soloed_by_me = present().any(|slot| slot.channel.monitor.solo);
         self.own.set_gains(soloed, false, ramp_frames);
         for slot in &mut self.slots {
             slot.channel.set_gains(soloed, soloed_by_me, ramp_frames);
@@ -380,6 +393,11 @@ impl Slot {
             voice_leaves: false,
             channel: Channel::new(Monitor::default()),
         }
+    }
+
+    /// Whether there is anything to be heard of the player.
+    fn is_present(&self) -> bool {
+        self.id.is_some() && (self.stream.is_some() || self.voice.is_some())
     }
 
     /// Sends home what has faded out. True when the player has left altogether.

@@ -93,6 +93,29 @@ fn solo_silences_all_others() {
 }
 
 #[test]
+fn solo_of_a_player_who_is_not_there_silences_nobody() {
+    let mut room = Room::new(4, 1);
+    room.join(1, 0.25);
+    room.join(2, 0.125);
+    let solo = Strip { solo: true, ..Strip::default() };
+    let monitor = Monitor { solo: true, ..Monitor::default() };
+    room.send(strip(2, solo));
+    room.send(Command::SetMonitor(StripId::Source(SourceId(2)), monitor));
+    assert_eq!(room.settle(&[]), [0.125, 0.125]);
+    room.send(Command::RemoveSource(SourceId(2)));
+    room.band.pop();
+    assert_eq!(room.settle(&[]), [0.25, 0.25], "the others are heard again");
+    // As on a node that starts anew: the strips are there before the players.
+    room.send(strip(3, solo));
+    room.send(Command::SetMonitor(StripId::Source(SourceId(3)), monitor));
+    assert_eq!(room.settle(&[]), [0.25, 0.25]);
+    room.join(3, 0.5);
+    assert_eq!(room.settle(&[]), [0.5, 0.5], "and counts once the player has come");
+    room.join(4, 0.125);
+    assert_eq!(room.settle(&[]), [0.5, 0.5], "for those who come later too");
+}
+
+#[test]
 fn my_headphones_are_mine_and_do_not_change_what_is_sent() {
     let mut room = Room::new(4, 1);
     let mut capture = room.handle.take_capture().unwrap();
@@ -212,6 +235,34 @@ fn analysis_holds_output_and_microphone_of_the_same_moment() {
 }
 
 #[test]
+fn nonsense_from_a_card_is_no_louder_than_a_loud_sound_and_is_forgotten() {
+    for nonsense in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -f32::MAX] {
+        let mut room = Room::new(4, 1);
+        let stats = room.handle.stats();
+        let mut capture = room.handle.take_capture().unwrap();
+        room.send(Command::SetMonitor(
+            StripId::Own,
+            Monitor { gain_db: 12.0, mute: false, ..Monitor::default() },
+        ));
+        room.send(Command::SetInput(Input { gain_db: 12.0, mute: false }));
+        room.send(Command::SetMasterGain { gain_db: 12.0 });
+        room.send(Command::SetStrip(StripId::Own, Strip { gain_db: 12.0, ..Strip::default() }));
+        room.settle(&[0.1; PERIOD]);
+        let heard = room.callback(&[nonsense; PERIOD]);
+        assert!(heard.iter().all(|sample| sample.abs() <= 0.892), "{nonsense}");
+        while let Some(block) = capture.next_block() {
+            assert!(block.samples.iter().all(|sample| sample.abs() <= 16.0 * 4.0));
+        }
+        assert!(stats.input_meter().peak <= 16.0 && stats.input_meter().rms <= 16.0, "{nonsense}");
+        for _ in 0..100 {
+            room.settle(&[0.1; PERIOD]);
+        }
+        let meter = stats.input_meter();
+        assert!((meter.rms - 0.1).abs() < 1e-2 && (meter.peak - 0.1).abs() < 1e-2, "{nonsense}: {meter:?}");
+    }
+}
+
+#[test]
 fn limiters_deepest_moment_is_kept_until_somebody_looks() {
     let mut room = Room::new(4, 1);
     let stats = room.handle.stats();
@@ -309,7 +360,10 @@ fn audio_may_leave_while_the_instrument_stays() {
     let heard: Vec<f32> = (0..20).flat_map(|_| room.callback(&[])).collect();
     assert!(heard.iter().any(|s| s.abs() > 0.02));
     room.send(Command::RemoveInstrument(SourceId(1)));
-    room.callback(&[]);
+    let before = heard.iter().rev().take(2 * PERIOD).fold(0.0f32, |peak, s| peak.max(s.abs()));
+    let last = room.callback(&[]);
+    let end = last.iter().rev().take(8).fold(0.0f32, |peak, s| peak.max(s.abs()));
+    assert!(end < 0.05 * before, "it fades: {before} to {end}");
     assert_eq!(room.settle(&[]), [0.0, 0.0], "a held note does not ring on");
     assert_eq!(room.reports().last(), Some(&Report::Removed(SourceId(1))));
 }

@@ -18,7 +18,7 @@ pub enum AudioChoice {
     File {
         /// What is played as if it were the instrument.
         input: PathBuf,
-        /// Where the mix is recorded, if anywhere. An existing file is replaced.
+        /// Where the mix is recorded, if anywhere. An existing file is replaced, unless this node recorded it.
         output: Option<PathBuf>,
     },
     /// A sound card by its name or a unique part of it.

@@ -319,7 +319,7 @@ pub fn open<F>(config: &DeviceConfig, make: F) -> Result<Running, DeviceError>
 where
     F: FnOnce(&Opened) -> Box<dyn AudioCallback>,
 {
-    open_counting(config, Arc::new(DeviceStats::default()), make)
+    open_counting(config, &mut file::Recordings::default(), Arc::new(DeviceStats::default()), make)
 }
 
 /// The part of a [`Running`] device that each host implements.
@@ -328,15 +328,22 @@ trait Backend: Send {
     fn stop(self: Box<Self>) -> Option<Box<dyn AudioCallback>>;
 }
 
-/// Like [`open`], counting into `stats` so that numbers outlive a reopened device.
-fn open_counting<F>(config: &DeviceConfig, stats: Arc<DeviceStats>, make: F) -> Result<Running, DeviceError>
+/// Like [`open`], counting into `stats` and adding to `recordings`, so that both outlive a reopened device.
+fn open_counting<F>(
+    config: &DeviceConfig,
+    recordings: &mut file::Recordings,
+    stats: Arc<DeviceStats>,
+    make: F,
+) -> Result<Running, DeviceError>
 where
     F: FnOnce(&Opened) -> Box<dyn AudioCallback>,
 {
     check(config)?;
     match &config.choice {
         AudioChoice::Null => null::open(config, stats, make),
-        AudioChoice::File { input, output } => file::open(config, input, output.as_deref(), stats, make),
+        AudioChoice::File { input, output } => {
+            file::open(config, input, output.as_deref(), recordings, stats, make)
+        }
         #[cfg(feature = "devices")]
         AudioChoice::Jack => jack::open(config, stats, Box::new(make)).map_err(|refused| refused.error),
         #[cfg(feature = "devices")]

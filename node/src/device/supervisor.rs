@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::file::Recordings;
 use super::midi::{MidiEvent, MidiPorts, MidiQueueFull};
 use super::recovery::{Recovery, RecoveryAction};
 use super::switch::{Order, SwitchError, order};
@@ -74,7 +75,8 @@ impl Audio {
     {
         let stats = Arc::new(DeviceStats::default());
         let mut format = None;
-        let mut running = open_counting(&config, stats.clone(), |opened| {
+        let mut recordings = Recordings::default();
+        let mut running = open_counting(&config, &mut recordings, stats.clone(), |opened| {
             format = Some(*opened);
             make(opened)
         })?;
@@ -85,8 +87,14 @@ impl Audio {
             midi: Mutex::new(running.take_midi()),
             events: Mutex::new(VecDeque::new()),
         });
-        let keeper =
-            Keeper { config, build: Box::new(make), format, shared: shared.clone(), stats: stats.clone() };
+        let keeper = Keeper {
+            config,
+            build: Box::new(make),
+            format,
+            recordings,
+            shared: shared.clone(),
+            stats: stats.clone(),
+        };
         // One change at a time; another one is told to wait.
         let (requests, queue) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -179,6 +187,7 @@ struct Keeper {
     config: DeviceConfig,
     build: Build,
     format: Option<Opened>,
+    recordings: Recordings,
     shared: Arc<Shared>,
     stats: Arc<DeviceStats>,
 }
@@ -344,9 +353,9 @@ impl Keeper {
 
     /// Opens a device with an engine of its own.
     fn open_new(&mut self, config: &DeviceConfig) -> Result<Reopened, DeviceError> {
-        let Keeper { build, format, .. } = self;
+        let Keeper { build, format, recordings, .. } = self;
         let mut opened_format = None;
-        let running = open_counting(config, self.stats.clone(), |opened| {
+        let running = open_counting(config, recordings, self.stats.clone(), |opened| {
             opened_format = Some(*opened);
             build(opened)
         })?;
@@ -366,9 +375,9 @@ impl Keeper {
     }
 
     fn reopen(&mut self, spare: &mut Option<Box<dyn AudioCallback>>) -> Result<Reopened, DeviceError> {
-        let Keeper { build, format, .. } = self;
+        let Keeper { build, format, recordings, .. } = self;
         let mut rebuilt = false;
-        let running = open_counting(&self.config, self.stats.clone(), |opened| {
+        let running = open_counting(&self.config, recordings, self.stats.clone(), |opened| {
             let fits = format.is_some_and(|format| {
                 (format.rate_hz, format.input_channels) == (opened.rate_hz, opened.input_channels)
             });

@@ -117,6 +117,41 @@ fn an_engine_that_panics_is_replaced_by_a_new_one() {
     audio.stop();
 }
 
+#[test]
+fn an_engine_that_panics_loses_nothing_of_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.wav"), folder.path().join("out.wav"));
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(&input, spec).unwrap();
+    writer.write_sample(0.5f32).unwrap();
+    writer.finalize().unwrap();
+    let mut fuse = 100;
+    let choice = AudioChoice::File { input, output: Some(output.clone()) };
+    let audio = Audio::start(config(choice), move |_| {
+        fuse += 1_000_000;
+        Box::new(Bomb(fuse - 1_000_000))
+    })
+    .unwrap();
+    let mut notes = Vec::new();
+    wait_for("a new engine", || {
+        let event = audio.poll_event();
+        if let Some(DeviceEvent::Reopened { info, rebuilt: true }) = event {
+            notes = info.notes;
+        }
+        !notes.is_empty()
+    });
+    audio.stop();
+    assert!(notes.iter().any(|note| note.contains("out-2.wav")), "{notes:?}");
+    let frames = |path: &std::path::Path| hound::WavReader::open(path).unwrap().duration();
+    assert!(frames(&output) >= 99 * 128, "{}", frames(&output));
+    frames(&folder.path().join("out-2.wav"));
+}
+
 /// An engine that counts its calls under the number it was built with.
 struct Counter(Arc<AtomicU64>);
 impl AudioCallback for Counter {

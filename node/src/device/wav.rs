@@ -52,6 +52,12 @@ pub enum WavError {
         /// The file.
         path: PathBuf,
     },
+    /// The recording would replace what is played.
+    #[error("{path} is the file that is played, by another name; give the recording a file of its own")]
+    SameFile {
+        /// The file to be recorded.
+        path: PathBuf,
+    },
     /// The recording could not be made.
     #[error("cannot write {path}: {reason}; check that its folder exists and the disk has room")]
     Write {

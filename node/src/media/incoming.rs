@@ -35,7 +35,7 @@ use super::{
     totals::Totals,
 };
 use crate::{
-    codec::{Codec, Decoder},
+    codec::{Codec, Decoder, OPUS_LOOKAHEAD_FRAMES},
     session::message::StreamInfo,
     trace::record::{self, At, ReceiveCall},
 };
@@ -135,7 +135,7 @@ pub struct IncomingReport {
     pub playout_delay: Duration,
     /// Mouth to ear, ns, once measured; never while the member is on another timebase.
     pub one_way_ns: Option<i64>,
-    /// The part of it until the packet arrived, ns, once measured; the rest it waits here.
+    /// The part of it that packets are on the network, ns, once measured; the rest they wait, mostly here.
     pub on_the_way_ns: Option<i64>,
     /// The member's clock against ours.
     pub clock: Option<Estimate>,
@@ -400,7 +400,7 @@ impl Incoming {
                 let result = self.receiver.handle_packet(at.local, datagram);
                 if result.is_ok() {
                     self.jitter.note(at.local, self.receiver.statistics().jitter);
-                    self.time_arrival(at, header.timestamp);
+                    self.time_arrival(at, header.timestamp, Header::departure_ticks(datagram));
                 }
                 self.take_audio(at.local);
                 result.is_err()
@@ -410,12 +410,14 @@ impl Incoming {
         self.counters.refused += u64::from(refused);
     }
 
-    fn time_arrival(&mut self, at: Moment, timestamp: u32) {
-        let whole_frames = if self.info.codec == Codec::Opus { 0 } else { self.info.packet_frames };
+    fn time_arrival(&mut self, at: Moment, timestamp: u32, departure_ticks: i16) {
         if self.common.is_some()
             && let Some(timestamp) = self.receiver.extend_timestamp(timestamp)
         {
-            self.latency.handle_arrival(timestamp, at.session, whole_frames);
+            // Reports date frames by when they are heard, which is later by what the codec holds back.
+            let held_back = if self.info.codec == Codec::Opus { OPUS_LOOKAHEAD_FRAMES } else { 0 };
+            let departed = timestamp.saturating_add(i64::from(departure_ticks)).saturating_add(held_back);
+            self.latency.handle_arrival(departed, at.session);
         }
     }
 

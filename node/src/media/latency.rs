@@ -26,7 +26,7 @@ pub struct LatencyMeter {
     last_played: Option<u64>,
     /// Kept beside the readings, because every MIDI packet asks for it.
     median: Option<i64>,
-    /// Mean time from the capture of a packet's first frame to its arrival, ns.
+    /// Mean time from the callback with which a packet left to its arrival, ns.
     on_the_way: Option<f64>,
 }
 
@@ -77,21 +77,15 @@ impl LatencyMeter {
         self.median = sorted.get(sorted.len() / 2).copied();
     }
 
-    /// A packet whose first frame is `timestamp_frames` arrived at `arrived`. `whole_frames` is the length of a packet where
-    /// a long one is sent in parts (0: it never is): only the first part says how long the way takes, as the others are
-    /// of frames that were captured with it but count as younger.
-    pub fn handle_arrival(&mut self, timestamp_frames: i64, arrived: SessionTime, whole_frames: u16) {
+    /// A packet that left its sender when a frame of `departed_frames` was captured arrived at `arrived`.
+    pub fn handle_arrival(&mut self, departed_frames: i64, arrived: SessionTime) {
         let Some(report) = self.report else { return };
-        let since = timestamp_frames.saturating_sub(report.0);
-        if whole_frames > 0 && since.rem_euclid(i64::from(whole_frames)) != 0 {
-            return;
-        }
-        let reading = arrived.nanos_from(self.captured(timestamp_frames, report)) as f64;
+        let reading = arrived.nanos_from(self.captured(departed_frames, report)) as f64;
         let before = self.on_the_way.unwrap_or(reading);
         self.on_the_way = Some(before + (reading - before) * ARRIVAL_SHARE);
     }
 
-    /// Mean time from the callback that captured a frame to the arrival of its packet, ns.
+    /// Mean time from the callback with which a packet left to its arrival, ns.
     pub fn on_the_way_ns(&self) -> Option<i64> {
         self.on_the_way.map(|mean| mean as i64)
     }
@@ -112,17 +106,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn way_is_measured_from_the_first_part_of_each_packet() {
+    fn way_is_measured_from_when_packets_left() {
         let at = |ms: f64| SessionTime::from_nanos((ms * 1e6) as i64);
         let mut meter = LatencyMeter::new(48_000);
-        meter.handle_arrival(0, at(5.0), 480);
+        meter.handle_arrival(0, at(5.0));
         assert_eq!(meter.on_the_way_ns(), None, "nobody said when it was captured");
         meter.handle_report(0, at(100.0));
-        for packet in 0..4_000 {
-            let sent = 100.0 + f64::from(packet) * 10.0;
-            let jitter = if packet % 2 == 0 { 1.0 } else { -1.0 };
-            meter.handle_arrival(i64::from(packet) * 480, at(sent + 7.0 + jitter), 480);
-            meter.handle_arrival(i64::from(packet) * 480 + 240, at(sent + 7.0 + jitter), 480);
+        for callback in 0..4_000 {
+            let sent = 100.0 + f64::from(callback) * 10.0;
+            let jitter = if callback % 2 == 0 { 1.0 } else { -1.0 };
+            // Now two, now three packets.
+            for _ in 0..2 + callback / 2 % 2 {
+                meter.handle_arrival(i64::from(callback) * 480, at(sent + 7.0 + jitter));
+            }
         }
         let ms = meter.on_the_way_ns().unwrap() as f64 / 1e6;
         assert!((ms - 7.0).abs() < 0.05, "{ms}");

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use transport::{
     rtp::{
-        Layout, StreamSender, StreamSenderConfig,
+        StreamSender, StreamSenderConfig,
         midi::{MidiSender, MidiSenderConfig},
         report::{self, ReceiverReport, Report, ReportBlock},
     },
     time::{LocalTime, SessionTime},
 };
 
-use super::stream_format;
+use super::{packetiser::Encoded, stream_format};
 use crate::session::message::StreamInfo;
 
 /// Time between reports. RFC 3550's five seconds are for conferences of strangers on a shared line; a new
@@ -64,10 +64,10 @@ impl Outgoing {
         self.midi.set_max_datagram(octets);
     }
 
-    /// One encoded block that begins at `timestamp_frames`, with the channels in `layout`. A block that does not fit is
-    /// dropped; the receiver conceals it as a loss.
-    pub fn push_audio(&mut self, timestamp_frames: i64, layout: Layout, payload: &[u8]) {
-        if let Err(error) = self.audio.push(timestamp_frames, layout, payload) {
+    /// One encoded block. One that does not fit is dropped; the receiver conceals it as a loss.
+    pub fn push_audio(&mut self, block: &Encoded<'_>) {
+        let Encoded { timestamp_frames, departs_frames, layout, payload } = *block;
+        if let Err(error) = self.audio.push_at(departs_frames, timestamp_frames, layout, payload) {
             tracing::debug!(%error, "an audio block was not sent");
         }
     }

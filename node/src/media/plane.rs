@@ -6,14 +6,15 @@
 use std::sync::{Arc, atomic::Ordering, mpsc};
 
 use engine::HostTime;
-use transport::{
-    rtp::Layout,
-    time::{LocalTime, SessionTime},
-};
+use transport::time::{LocalTime, SessionTime};
 
 use super::{
-    Capture, Command, Datagrams, MidiIo, Peer, Routes, Shared, instrument::InstrumentFeed, lock, now,
-    outgoing::Outgoing, pace::Pacer, packetiser::Packetiser,
+    Capture, Command, Datagrams, MidiIo, Peer, Routes, Shared,
+    instrument::InstrumentFeed,
+    lock, now,
+    outgoing::Outgoing,
+    pace::Pacer,
+    packetiser::{Encoded, Packetiser},
 };
 use crate::{
     device::{monotonic_ns, sleep_until, use_realtime_priority},
@@ -124,7 +125,7 @@ impl<D: Datagrams> Plane<D> {
     /// Packetiser and senders change in one step: a block of one stream never leaves under the name of another.
     fn open(&mut self, capture: Capture) {
         self.capture = None;
-        match Packetiser::new(&capture.info, rand::random()) {
+        match Packetiser::new(&capture.info, capture.rate_hz, rand::random()) {
             Ok(packetiser) => {
                 for link in &mut self.links {
                     link.outgoing.change_stream(capture.info, rand::random());
@@ -162,9 +163,9 @@ impl<D: Datagrams> Plane<D> {
             open.pacer.found(monotonic_ns(), block.host_time.0, period_ns(frames, open.capture.rate_hz));
             open.position = Some((open.packetiser.heard_position(block.position_frames), block.host_time));
             let may_reduce = links.iter().all(|link| link.peer.takes_reduced.load(Ordering::Relaxed));
-            let mut send = |timestamp: i64, layout: Layout, payload: &[u8]| {
+            let mut send = |block: &Encoded<'_>| {
                 for Link { peer, outgoing } in &mut *links {
-                    outgoing.push_audio(timestamp, layout, payload);
+                    outgoing.push_audio(block);
                     while let Some(datagram) = outgoing.poll_audio() {
                         datagrams.send(&peer.id, datagram);
                         shared.sent_packets.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    f64::consts::TAU,
     sync::{Arc, Mutex, mpsc::channel},
     time::Duration,
 };
@@ -21,8 +22,10 @@ use transport::{
 };
 
 use super::{
-    Capture, Datagrams, Incoming, Media, MidiIo, Moment, Plane, lock, now, outgoing::Outgoing,
-    packetiser::Packetiser, plane, stream_format,
+    Capture, Datagrams, Incoming, IncomingReport, Media, MidiIo, Moment, Plane, lock, now,
+    outgoing::Outgoing,
+    packetiser::{Encoded, Packetiser, announce},
+    plane, stream_format,
 };
 use crate::{
     codec::{Codec, Encoder, EncoderConfig, OpusMode},
@@ -263,6 +266,97 @@ fn opus_waits_for_a_lost_packet_as_long_as_the_engine_has_time() {
     assert!(concealed(&alice) >= before + 120);
 }
 
+/// What Alice learns and hears in 6 s of a tone that Bob plays on a card at `rate_hz`, over a path of 5 ms that never
+/// varies: her report, and by how many ms what she hears is younger (or older) than it says.
+fn tone_over_an_even_path(codec: Codec, rate_hz: u32, period: u32) -> (IncomingReport, f64) {
+    /// One turn is 10 ms, so that an error of some ms is not taken for another.
+    const TONE_HZ: f64 = 100.0;
+    let info = announce(codec, BOB, rate_hz, period, 1);
+    let mut alice = Alice::listening_to(info, 0);
+    let began_ns = alice.host_ns;
+    let mut bob = Packetiser::new(&info, rate_hz, 5_000).unwrap();
+    let mut to_alice = Outgoing::new(info, BOB_MIDI, 1, alice.moment().local);
+    let mut under_way = VecDeque::new();
+    let mut position = 0u64;
+    let mut turns = [[0.0f64; 2]; 2];
+    for step in 1..=6 * 400u64 {
+        let callback_ns = began_ns + step * 5 * MS / 2;
+        loop {
+            let captured_ns = began_ns + position * 1_000_000_000 / u64::from(rate_hz);
+            if captured_ns > callback_ns {
+                break;
+            }
+            let at = (LocalTime::from_nanos(captured_ns), SessionTime::from_nanos(captured_ns as i64));
+            if to_alice.report_is_due(at.0) {
+                let stood = Some((bob.heard_position(position), at.1));
+                under_way.push_back((captured_ns + 5 * MS, to_alice.report(at.0, stood, Vec::new())));
+            }
+            let samples: Vec<f32> = (position..position + u64::from(period))
+                .map(|n| (0.5 * (TAU * TONE_HZ * n as f64 / f64::from(rate_hz)).sin()) as f32)
+                .collect();
+            bob.push(position, &samples, 1, true, &mut |block| to_alice.push_audio(block));
+            under_way
+                .extend(std::iter::from_fn(|| to_alice.poll_audio()).map(|it| (captured_ns + 5 * MS, it)));
+            position += u64::from(period);
+        }
+        while let Some((_, datagram)) = under_way.pop_front_if(|(arrives_ns, _)| {
+            let has_come = *arrives_ns <= callback_ns;
+            if has_come {
+                alice.host_ns = *arrives_ns;
+            }
+            has_come
+        }) {
+            alice.hear(&datagram);
+        }
+        alice.host_ns = callback_ns - 5 * MS / 2;
+        let heard = alice.play();
+        if step % 20 == 0 {
+            alice.incoming.observe(alice.moment());
+        }
+        // The phase of two seconds, the fourth and the last.
+        let second = match step {
+            1_201..=1_600 => 0,
+            2_001..=2_400 => 1,
+            _ => continue,
+        };
+        for (n, frame) in heard.chunks_exact(2).enumerate() {
+            let since = (callback_ns - began_ns) as f64 / 1e9 + n as f64 / 48_000.0;
+            let turn = TAU * TONE_HZ * since;
+            turns[second][0] += f64::from(frame[0]) * turn.sin();
+            turns[second][1] += f64::from(frame[0]) * turn.cos();
+        }
+    }
+    let report = alice.incoming.report(alice.moment().local);
+    let behind = turns.map(|[sine, cosine]| -cosine.atan2(sine) / TAU * 1e3 / TONE_HZ);
+    let near = |ms: f64| (ms + 5.0).rem_euclid(10.0) - 5.0;
+    assert!(near(behind[1] - behind[0]).abs() < 0.01, "out of tune at {rate_hz} Hz: {behind:?}");
+    let claimed = report.one_way_ns.unwrap() as f64 / 1e6;
+    (report, near(behind[1] - claimed))
+}
+
+#[test]
+fn every_codec_at_every_rate_is_heard_in_tune_and_its_way_and_delay_are_told_as_they_are() {
+    for (codec, rate_hz, period) in [
+        (Codec::Pcm16, 48_000, 128),
+        (Codec::Pcm16, 48_000, 1_024),
+        (Codec::Pcm16, 48_000, 2_048),
+        (Codec::Pcm24, 44_100, 512),
+        (Codec::Opus, 48_000, 128),
+        (Codec::Opus, 48_000, 1_024),
+        (Codec::Opus, 44_100, 128),
+        (Codec::Opus, 44_100, 441),
+        (Codec::Opus, 96_000, 256),
+    ] {
+        let (report, error_ms) = tone_over_an_even_path(codec, rate_hz, period);
+        let what = format!("{codec} at {rate_hz} Hz, period {period}: {report:?}");
+        assert!(error_ms.abs() < 0.1, "{error_ms:.3} ms, {what}");
+        let way_ms = report.on_the_way_ns.unwrap() as f64 / 1e6;
+        assert!((way_ms - 5.0).abs() < 0.05, "{way_ms} ms, {what}");
+        assert!(report.jitter < Duration::from_micros(50), "{what}");
+        assert_eq!((report.totals.lost, report.totals.buffer_resets), (0, 0), "{what}");
+    }
+}
+
 #[test]
 fn counters_go_on_over_a_new_engine_and_a_new_stream() {
     let info = stream(BOB, Codec::Pcm16);
@@ -321,14 +415,14 @@ fn one_voice_and_a_guest(n: u32) -> [f32; 2] {
 fn jam_with_a_guest(mut loses: impl FnMut(Layout, Layout) -> bool) -> (Alice, Vec<[f32; 2]>, Vec<Layout>) {
     let info = StreamInfo { channels: 2, packet_frames: 120, ..stream(BOB, Codec::Pcm16) };
     let mut alice = Alice::listening_to(info, 0);
-    let mut bob = Packetiser::new(&info, 0).unwrap();
+    let mut bob = Packetiser::new(&info, 48_000, 0).unwrap();
     let mut to_alice = Outgoing::new(info, BOB_MIDI, 1, alice.moment().local);
     let (mut heard, mut layouts) = (Vec::new(), vec![Layout::Left]);
     for block in 0..17 * 400u32 {
         let samples: Vec<f32> = (block * 120..(block + 1) * 120).flat_map(one_voice_and_a_guest).collect();
-        bob.push(u64::from(block) * 120, &samples, 2, true, &mut |at, layout, payload| {
-            to_alice.push_audio(at, layout, payload);
-            layouts.push(layout);
+        bob.push(u64::from(block) * 120, &samples, 2, true, &mut |block| {
+            to_alice.push_audio(block);
+            layouts.push(block.layout);
         });
         let [.., before, layout] = layouts[..] else { panic!("{layouts:?}") };
         let datagram = to_alice.poll_audio().unwrap();
@@ -404,7 +498,8 @@ fn who_changes_the_channels_with_every_packet_is_heard_like_everybody() {
         for (packet, layout) in (0..2_000).zip(layouts.iter().cycle()) {
             let octets = encoder.encode(&[0.1; 240], *layout, &mut payload).unwrap();
             let told = if codec == Codec::Opus { All } else { *layout };
-            sender.push_audio(packet * 120, told, &payload[..octets]);
+            let (at, payload) = (packet * 120, &payload[..octets]);
+            sender.push_audio(&Encoded { timestamp_frames: at, departs_frames: at, layout: told, payload });
             alice.hear(&sender.poll_audio().unwrap());
             alice.play();
         }

@@ -272,9 +272,6 @@ impl Inner {
         for (peer, plug) in wiring.plugs {
             self.media.refit_peer(&peer, plug.writer, plug.instrument);
         }
-        if let Some(note) = wiring.note {
-            self.warn(&note);
-        }
         self.update_timeline();
         self.carry_out();
     }

@@ -238,7 +238,6 @@ impl Node {
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
         let (rig, wiring) = open_rig(&settings, &recorder, wrap, &mut warnings)?;
         warnings.extend(rig.info().notes);
-        warnings.extend(wiring.note.clone());
 
         let (network, mesh, mut mesh_events) = Network::start(driver::Config {
             keypair,

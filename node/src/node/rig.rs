@@ -61,8 +61,6 @@ pub struct Plug {
 pub struct Rewired {
     /// The capture side, and how it is announced.
     pub capture: Capture,
-    /// A remark for the user about the announcement.
-    pub note: Option<String>,
     /// The player's own instrument.
     pub own_instrument: Option<MidiWriter>,
     /// A new plug for each member.
@@ -297,7 +295,7 @@ impl Rig {
         let tap =
             self.handle.take_capture().ok_or_else(|| RigError::Engine("it has no capture tap".into()))?;
         self.analysis = self.handle.take_analysis();
-        let (info, note) =
+        let info =
             announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
         let own_instrument = self.instrument(OWN_INSTRUMENT);
@@ -321,7 +319,7 @@ impl Rig {
         self.send(Command::SetMasterGain { gain_db: self.master_gain_db });
         // The new device says its own.
         self.output_latency_frames = 0;
-        Ok(Rewired { capture, note, own_instrument, plugs })
+        Ok(Rewired { capture, own_instrument, plugs })
     }
 
     fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{beat::BeatRegister, touch::MAX_ADDRESS_BYTES};
 pub use crate::codec::Codec;
+use crate::codec::OPUS_RATE_HZ;
 
 /// Version of the control protocol; nodes of other versions are told so and left alone.
 pub const PROTOCOL: u16 = 1;
@@ -279,6 +280,9 @@ fn check_stream(stream: &StreamInfo) -> Result<(), DecodeError> {
     if !(8_000..=192_000).contains(&stream.rate_hz) {
         return Err(DecodeError::OutOfRange("the sample rate"));
     }
+    if stream.codec == Codec::Opus && stream.rate_hz != OPUS_RATE_HZ {
+        return Err(DecodeError::OutOfRange("the sample rate (Opus has 48000 Hz)"));
+    }
     if !(1..=2).contains(&stream.channels) {
         return Err(DecodeError::OutOfRange("the channel count"));
     }
@@ -383,6 +387,9 @@ mod tests {
         let mut absurd = hello();
         absurd.stream.rate_hz = 0;
         assert_eq!(decode(&encode(&Control::Hello(absurd))), Err(DecodeError::OutOfRange("the sample rate")));
+        let stream = StreamInfo { codec: Codec::Opus, rate_hz: 44_100, ..hello().stream };
+        let refused = Err(DecodeError::OutOfRange("the sample rate (Opus has 48000 Hz)"));
+        assert_eq!(decode(&encode(&Control::Stream(stream))), refused);
     }
 
     #[test]

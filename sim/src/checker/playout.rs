@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use transport::{
     datagram::{Kind, classify},
-    rtp::{HEADER_LEN, Header, payload_type},
+    rtp::{Header, payload_type},
 };
 
 use super::{Checker, Fact};
@@ -130,12 +130,12 @@ impl Checker for ConcealedWithinLoss {
             Fact::Lost { from, to, content } => {
                 let is_audio = |(header, _): &(Header, &[u8])| header.payload_type != payload_type::MIDI;
                 if classify(content) == Some(Kind::Rtp)
-                    && let Some((header, _)) = Header::parse(content).ok().filter(is_audio)
+                    && let Some((header, payload)) = Header::parse(content).ok().filter(is_audio)
                 {
                     let frames = match header.payload_type {
                         payload_type::OPUS => OPUS_FRAMES,
-                        payload_type::PCM16 => content.len().saturating_sub(HEADER_LEN) / FRAME_OCTETS,
-                        _ => content.len().saturating_sub(HEADER_LEN) / REDUCED_FRAME_OCTETS,
+                        payload_type::PCM16 => payload.len() / FRAME_OCTETS,
+                        _ => payload.len() / REDUCED_FRAME_OCTETS,
                     };
                     self.streams.entry((*to, *from)).or_default().lost_frames += frames as f64;
                 }

@@ -20,7 +20,7 @@ use bandmesh::{
         due::DueMidi,
         incoming::{Incoming, Moment},
         outgoing::Outgoing,
-        packetiser::Packetiser,
+        packetiser::{Encoded, Packetiser},
     },
     session::{Session, message::StreamInfo},
 };
@@ -33,7 +33,7 @@ use engine::{
 use transport::{
     clock::{Clock, Estimate},
     datagram::{Kind, classify},
-    rtp::{Header, Layout, payload_type},
+    rtp::{Header, payload_type},
     time::{LocalTime, SessionTime},
 };
 
@@ -72,6 +72,7 @@ pub(super) struct Media {
     capture: Option<TapReader>,
     packetiser: Packetiser,
     info: StreamInfo,
+    card_rate_hz: u32,
     members: BTreeMap<PeerKey, Member>,
     keyboard: Keyboard,
     /// Notes that sound at the MIDI output, by who plays them; those of members that are gone too.
@@ -149,9 +150,10 @@ impl Media {
             capture: handle.take_capture(),
             engine,
             handle,
-            // The first timestamp is 0, so that a timestamp says which frame of the card it is.
-            packetiser: Packetiser::new(info, 0).map_err(|error| error.to_string())?,
+            // The first timestamp is 0, so that a timestamp says which frame it is.
+            packetiser: Packetiser::new(info, card.rate_hz, 0).map_err(|error| error.to_string())?,
             info: *info,
+            card_rate_hz: card.rate_hz,
             members: BTreeMap::new(),
             keyboard: Keyboard::new(random),
             sounding: BTreeMap::new(),
@@ -185,13 +187,12 @@ impl Media {
         self.next_source += 1;
         self.handle.send(Command::AddSource(id, source)).map_err(|error| error.to_string())?;
         let instrument = self.instrument(id)?;
-        let rate_hz = self.info.rate_hz;
         let midi_ssrc = self.info.ssrc ^ 0x4D49_4449;
         let mut outgoing = Outgoing::new(self.info, midi_ssrc, FIRST_SEQUENCES, now);
         outgoing.set_max_datagram(MAX_DATAGRAM);
         let member = Member {
             source: id,
-            incoming: Incoming::new(*stream, writer, instrument, rate_hz, Clock::new(incarnation)),
+            incoming: Incoming::new(*stream, writer, instrument, self.card_rate_hz, Clock::new(incarnation)),
             outgoing,
             midi_ssrc,
             epoch: 0,
@@ -275,9 +276,9 @@ impl Media {
             let captured = LocalTime::from_nanos(block.host_time.0);
             *position = Some((packetiser.heard_position(block.position_frames), captured));
             let may_reduce = members.values().all(|member| member.takes_reduced);
-            let mut send = |timestamp: i64, layout: Layout, payload: &[u8]| {
+            let mut send = |block: &Encoded<'_>| {
                 for (peer, member) in &mut *members {
-                    member.outgoing.push_audio(timestamp, layout, payload);
+                    member.outgoing.push_audio(block);
                     datagrams
                         .extend(std::iter::from_fn(|| member.outgoing.poll_audio()).map(|it| (*peer, it)));
                 }

@@ -248,7 +248,7 @@ impl Node {
         let mut random = crate::random::Random::new(u64::from_le_bytes(first(&start.seed)));
         let (rate_hz, period_frames) =
             start.card.map_or((48_000, 128), |card| (card.rate_hz, card.period_frames as u32));
-        let (stream, _) = announce(start.codec, random.bits() as u32, rate_hz, period_frames, media::INPUTS);
+        let stream = announce(start.codec, random.bits() as u32, rate_hz, period_frames, media::INPUTS);
         let media = start
             .card
             .map(|card| Media::new(&card, &stream, start.instruments, random.fork(1), start.sabotage));

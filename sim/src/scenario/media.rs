@@ -9,7 +9,7 @@ use crate::{
     random::Random,
 };
 
-/// Two on phones send Opus; the card of a third runs at a rate that Opus does not have, so the product sends PCM there.
+/// Three on phones send Opus; the card of the third runs at a rate that Opus does not have, so the product resamples there.
 pub(super) fn opus_on_lte(name: &'static str, random: &mut Random) -> Plan {
     let mut plan = plan(name, random, 3, Weather::lte());
     with_cards(&mut plan, random, 50.0);

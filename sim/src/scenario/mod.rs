@@ -178,7 +178,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "opus-on-lte",
-        about: "two players on phones who send Opus, and one with a card that Opus cannot have",
+        about: "three players on phones who send Opus, one of them with a card at a rate that Opus does not have",
         plan: media::opus_on_lte,
     },
     Scenario {

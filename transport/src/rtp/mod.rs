@@ -27,7 +27,7 @@ mod statistics;
 
 pub use clock_map::TimestampMap;
 pub use format::{Codec, Format, Layout, MAX_CHANNELS, opus_frames, payload_type};
-pub use header::{HEADER_LEN, Header};
+pub use header::{DEPARTURE_LEN, HEADER_LEN, Header};
 pub use receiver::{Output, StreamReceiver};
 pub use sender::{SendError, StreamSender, StreamSenderConfig};
 pub use statistics::Statistics;

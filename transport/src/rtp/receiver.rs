@@ -207,7 +207,9 @@ impl StreamReceiver {
             }
             self.reference = Some(timestamp);
         }
-        self.sequence.handle_timing(now, self.format.nanos(timestamp));
+        // What left together is not uneven because it arrives together.
+        let departed = timestamp.saturating_add(i64::from(Header::departure_ticks(packet)));
+        self.sequence.handle_timing(now, self.format.nanos(departed));
         if let Some(in_order) = &mut self.in_order {
             in_order.handle_timing(now, timestamp);
         }

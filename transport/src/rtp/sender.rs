@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::redundancy::{self, Block};
 use super::report::SenderReport;
-use super::{Format, HEADER_LEN, Header, Layout, PacketError, payload_type};
+use super::{DEPARTURE_LEN, Format, HEADER_LEN, Header, Layout, PacketError, payload_type};
 use crate::time::SessionTime;
 
 /// Most earlier blocks a packet can repeat.
@@ -96,13 +96,28 @@ impl StreamSender {
         self.config.redundancy = blocks;
     }
 
-    /// Takes one coded block (PCM big-endian and interleaved, or exactly one Opus packet) whose first frame is
-    /// `timestamp_frames` on the stream's timeline; `layout` says which channels are in it. A gap in the timeline sets the
-    /// marker bit.
+    /// [`StreamSender::push_at`] for a block that leaves when its own first frame is due.
     ///
     /// # Errors
     /// [`SendError`]; nothing of the block is sent then.
     pub fn push(&mut self, timestamp_frames: i64, layout: Layout, payload: &[u8]) -> Result<(), SendError> {
+        self.push_at(timestamp_frames, timestamp_frames, layout, payload)
+    }
+
+    /// Takes one coded block (PCM big-endian and interleaved, or exactly one Opus packet) whose first frame is
+    /// `timestamp_frames` on the stream's timeline; `layout` says which channels are in it. A gap in the timeline sets the
+    /// marker bit. `departs_frames` is where the timeline stands now: at the first frame of the device callback that
+    /// completed the block.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing of the block is sent then.
+    pub fn push_at(
+        &mut self,
+        departs_frames: i64,
+        timestamp_frames: i64,
+        layout: Layout,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
         let format = self.config.format;
         let payload_type = format.codec.payload_type(layout);
         if format.layout(payload_type).is_none() {
@@ -117,9 +132,8 @@ impl StreamSender {
                 let piece_frames = frames.div_ceil(pieces);
                 (piece_frames as usize * frame_octets, piece_frames)
             }
-            None if payload.len() > self.config.max_datagram.max(MIN_DATAGRAM) - HEADER_LEN => {
-                let max = self.config.max_datagram.max(MIN_DATAGRAM) - HEADER_LEN;
-                return Err(SendError::TooLarge { max, got: payload.len() });
+            None if payload.len() > self.room() => {
+                return Err(SendError::TooLarge { max: self.room(), got: payload.len() });
             }
             None => (payload.len(), frames),
         };
@@ -133,7 +147,7 @@ impl StreamSender {
         }
         let mut timestamp = timestamp_frames;
         for piece in payload.chunks(piece_octets) {
-            self.send(timestamp, payload_type, Bytes::copy_from_slice(piece));
+            self.send(departs_frames, timestamp, payload_type, Bytes::copy_from_slice(piece));
             timestamp = timestamp.saturating_add(i64::from(piece_frames));
             self.next_timestamp = Some(timestamp);
         }
@@ -159,7 +173,7 @@ impl StreamSender {
         }
     }
 
-    fn send(&mut self, timestamp: i64, payload_type: u8, payload: Bytes) {
+    fn send(&mut self, departs: i64, timestamp: i64, payload_type: u8, payload: Bytes) {
         let primary = Block { payload_type, timestamp_offset: 0, data: payload };
         let repeated = self.repeated(timestamp, &primary);
         let (payload_type, body) = if repeated.is_empty() {
@@ -175,8 +189,10 @@ impl StreamSender {
             timestamp: timestamp as u32,
             ssrc: self.config.ssrc,
         };
-        let mut packet = BytesMut::with_capacity(HEADER_LEN + body.len());
-        packet.extend_from_slice(&header.to_bytes());
+        // So far apart are no callback and no packet of it.
+        let departure_ticks = i16::try_from(departs.saturating_sub(timestamp)).unwrap_or(0);
+        let mut packet = BytesMut::with_capacity(HEADER_LEN + DEPARTURE_LEN + body.len());
+        header.write(departure_ticks, &mut packet);
         packet.extend_from_slice(&body);
         self.waiting.push_back(packet.freeze());
         self.sequence = self.sequence.wrapping_add(1);
@@ -192,8 +208,7 @@ impl StreamSender {
     /// lost together, so repeating a neighbour would help little.
     fn repeated(&self, timestamp: i64, primary: &Block) -> Vec<Block> {
         let wanted = usize::from(self.config.redundancy.min(MAX_REDUNDANCY));
-        let fixed = HEADER_LEN + redundancy::PRIMARY_HEADER_LEN + primary.data.len();
-        let mut room = self.config.max_datagram.max(MIN_DATAGRAM).saturating_sub(fixed);
+        let mut room = self.room().saturating_sub(redundancy::PRIMARY_HEADER_LEN + primary.data.len());
         let mut repeated = Vec::new();
         for block in 1..=wanted {
             let Some((older, payload_type, data)) =
@@ -219,9 +234,14 @@ impl StreamSender {
         repeated
     }
 
+    /// Octets after the header.
+    fn room(&self) -> usize {
+        self.config.max_datagram.max(MIN_DATAGRAM) - HEADER_LEN - DEPARTURE_LEN
+    }
+
     /// Octets one payload may have so that the packet, with all it repeats, stays under the limit.
     fn payload_room(&self) -> usize {
-        let room = self.config.max_datagram.max(MIN_DATAGRAM) - HEADER_LEN;
+        let room = self.room();
         let repeated = usize::from(self.config.redundancy.min(MAX_REDUNDANCY));
         if repeated == 0 {
             return room;
@@ -285,9 +305,9 @@ mod tests {
         let mut sender = sender(Codec::Opus, 300, 0);
         assert_eq!(
             sender.push(0, Layout::All, &[0xF0; 400]),
-            Err(SendError::TooLarge { max: 288, got: 400 })
+            Err(SendError::TooLarge { max: 284, got: 400 })
         );
-        sender.push(0, Layout::All, &[0xF0; 288]).unwrap();
+        sender.push(0, Layout::All, &[0xF0; 284]).unwrap();
     }
 
     #[test]

@@ -11,8 +11,11 @@ use crate::time::LocalTime;
 /// How far back a packet may come in and still be told from its double. At 1,500 packets a second, 0.7 s.
 const WINDOW: i64 = 1_024;
 
-/// Largest step forward taken as loss rather than as a restart (RFC 3550, section A.1).
-const MAX_DROPOUT: i64 = 3_000;
+/// Largest step forward taken as loss rather than as a restart (RFC 3550, section A.1, which has far fewer packets in mind):
+/// a member is taken to be there for 3.5 s of silence, in which 192 kHz and 32 frames make 21,000.
+const MAX_DROPOUT: i64 = 24_000;
+/// How far back a number may be out of order before it speaks of a restart; as MAX_DROPOUT is there.
+const MAX_MISORDER: i64 = 3_000;
 
 /// Weight of a new transit difference in the jitter estimate (RFC 3550, section 6.4.1).
 const JITTER_GAIN: f64 = 1.0 / 16.0;
@@ -118,7 +121,7 @@ impl Sequence {
                 self.transit_ns = None;
                 Arrival::Restart(sequence)
             }
-            ..=0 if step > -MAX_DROPOUT => {
+            ..=0 if step > -MAX_MISORDER => {
                 self.candidate = Some(raw.wrapping_add(1));
                 self.counts.late += 1;
                 return Ok(Arrival::TooOld);
@@ -144,7 +147,7 @@ impl Sequence {
         self.transit_ns = None;
     }
 
-    /// Feeds the jitter estimate with a packet's arrival and its place on the sender's timeline, both in nanoseconds.
+    /// Feeds the jitter estimate with a packet's arrival and when it left on the sender's timeline, both in nanoseconds.
     pub(super) fn handle_timing(&mut self, now: LocalTime, media_ns: i64) {
         let transit = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX).wrapping_sub(media_ns);
         if let Some(previous) = self.transit_ns.replace(transit) {
@@ -265,6 +268,13 @@ mod tests {
         assert!(matches!(sequence.handle(40_002), Ok(Arrival::Restart(_))));
         assert_eq!(sequence.counts.restarts, 1);
         assert_eq!(sequence.counts.lost, 0, "what lay between is unknown, not lost");
+    }
+
+    #[test]
+    fn all_that_a_member_did_not_hear_while_it_stayed_is_lost() {
+        // 3.4 s at 48 kHz and 32 frames.
+        let sequence = fed(&[65_000, 65_001, 65_002u16.wrapping_add(5_100), 65_003u16.wrapping_add(5_100)]);
+        assert_eq!((sequence.counts.lost, sequence.counts.restarts), (5_100, 0));
     }
 
     #[test]

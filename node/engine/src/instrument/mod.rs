@@ -6,6 +6,8 @@
 //! works in steps of 8 frames: a note starts on its frame or up to 7 later, 0.15 ms at 48 kHz.
 
 mod soundfont;
+mod tuning;
+mod vetting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +17,9 @@ use rustysynth::{SoundFont, Synthesizer, SynthesizerSettings};
 use thiserror::Error;
 
 use crate::frame_clock::FrameClock;
+use crate::gain::scrubbed;
 use crate::message::HostTime;
+use tuning::{Tuning, tuned_by};
 
 const QUEUE_EVENTS: usize = 1_024;
 const PENDING_EVENTS: usize = 1_024;
@@ -69,8 +73,19 @@ struct Event {
     message: [u8; 3],
 }
 
+/// A vetted SoundFont.
+#[derive(Debug)]
+pub(crate) struct Sounds {
+    font: Arc<SoundFont>,
+    /// How far any of its notes may be bent.
+    headroom_semitones: f32,
+}
+
 pub(crate) struct InstrumentVoice {
     synthesizer: Synthesizer,
+    headroom_semitones: f32,
+    /// By channel.
+    tuning: [Tuning; Synthesizer::CHANNEL_COUNT],
     events: Consumer<Event>,
     panic: Arc<AtomicBool>,
     /// Sorted, the next due last.
@@ -86,16 +101,18 @@ impl std::fmt::Debug for InstrumentVoice {
 }
 
 impl InstrumentVoice {
-    /// Adds what sounds in this callback to `left` and `right`.
+    /// Adds what sounds in this callback to `left` and `right`; fading to silence if it is the last.
     pub(crate) fn process(
         &mut self,
         clock: &FrameClock,
         output_latency_frames: u32,
+        last: bool,
         left: &mut [f32],
         right: &mut [f32],
     ) {
         self.collect();
         let frames = left.len();
+        let fall = if last { 1.0 / frames.max(1) as f32 } else { 0.0 };
         let mut at = 0;
         while at < frames {
             let mut until = frames;
@@ -113,11 +130,10 @@ impl InstrumentVoice {
                 return;
             };
             self.synthesizer.render(l, r);
-            for (out, sample) in left.iter_mut().skip(at).zip(l.iter()) {
-                *out += if sample.is_finite() { *sample } else { 0.0 };
-            }
-            for (out, sample) in right.iter_mut().skip(at).zip(r.iter()) {
-                *out += if sample.is_finite() { *sample } else { 0.0 };
+            for (out, rendered) in [(&mut *left, l), (&mut *right, r)] {
+                for ((n, out), sample) in out.iter_mut().enumerate().skip(at).zip(rendered.iter()) {
+                    *out += scrubbed(*sample) * (1.0 - fall * (n + 1) as f32);
+                }
             }
             at = until;
         }
@@ -128,6 +144,12 @@ impl InstrumentVoice {
         // The pedal would hold them.
         self.synthesizer.reset_all_controllers();
         self.synthesizer.note_off_all(false);
+        for channel in 0..16 {
+            if let Some(tuning) = self.tuning.get_mut(usize::from(channel)) {
+                tuning.reset();
+            }
+            self.tune(channel);
+        }
     }
 
     fn collect(&mut self) {
@@ -145,20 +167,44 @@ impl InstrumentVoice {
 
     fn play(&mut self, message: [u8; 3]) {
         let [status, first, second] = message;
-        if (0x80..0xf0).contains(&status) {
-            self.synthesizer.process_midi_message(
-                i32::from(status & 0x0f),
-                i32::from(status & 0xf0),
-                i32::from(first & 0x7f),
-                i32::from(second & 0x7f),
-            );
+        let (kind, channel, first, second) = (status & 0xf0, status & 0x0f, first & 0x7f, second & 0x7f);
+        let Some(tuning) = self.tuning.get_mut(usize::from(channel)) else { return };
+        if !(0x80..0xf0).contains(&status) {
+            return;
         }
+        let before = tuning.shift_semitones();
+        let about_pitch = tuning.handle(kind, first, second);
+        let moved = tuning.shift_semitones() != before;
+        if !about_pitch {
+            self.tell(kind, channel, first, second);
+        }
+        if moved {
+            self.tune(channel);
+        }
+    }
+
+    /// Puts a channel to its pitch, as far as the sounds bear it.
+    fn tune(&mut self, channel: u8) {
+        let Some(tuning) = self.tuning.get(usize::from(channel)) else { return };
+        let shift = tuning.shift_semitones().clamp(-self.headroom_semitones, self.headroom_semitones);
+        for (controller, value) in tuned_by(shift) {
+            self.tell(0xb0, channel, controller, value);
+        }
+    }
+
+    fn tell(&mut self, kind: u8, channel: u8, first: u8, second: u8) {
+        self.synthesizer.process_midi_message(
+            i32::from(channel),
+            i32::from(kind),
+            i32::from(first),
+            i32::from(second),
+        );
     }
 }
 
 /// Makes the two ends of an instrument. Allocates.
 pub(crate) fn instrument(
-    soundfont: &Arc<SoundFont>,
+    sounds: &Sounds,
     rate_hz: u32,
     max_period_frames: usize,
 ) -> Result<(MidiWriter, Instrument), InstrumentError> {
@@ -167,11 +213,13 @@ pub(crate) fn instrument(
     settings.maximum_polyphony = POLYPHONY;
     settings.enable_reverb_and_chorus = false;
     let synthesizer =
-        Synthesizer::new(soundfont, &settings).map_err(|error| InstrumentError(error.to_string()))?;
+        Synthesizer::new(&sounds.font, &settings).map_err(|error| InstrumentError(error.to_string()))?;
     let (producer, events) = RingBuffer::new(QUEUE_EVENTS);
     let panic = Arc::new(AtomicBool::new(false));
     let voice = InstrumentVoice {
         synthesizer,
+        headroom_semitones: sounds.headroom_semitones,
+        tuning: [Tuning::default(); Synthesizer::CHANNEL_COUNT],
         events,
         panic: Arc::clone(&panic),
         pending: Vec::with_capacity(PENDING_EVENTS),
@@ -181,8 +229,8 @@ pub(crate) fn instrument(
     Ok((MidiWriter { events: producer, panic }, Instrument(Box::new(voice))))
 }
 
-/// Reads a SoundFont, or makes the built-in one.
-pub(crate) fn load_soundfont(bytes: Option<&[u8]>) -> Result<Arc<SoundFont>, String> {
+/// Reads a SoundFont, or makes the built-in one, for instruments that play at `rate_hz`.
+pub(crate) fn load_sounds(bytes: Option<&[u8]>, rate_hz: u32) -> Result<Sounds, String> {
     let built_in;
     let bytes = match bytes {
         Some(bytes) => bytes,
@@ -193,10 +241,11 @@ pub(crate) fn load_soundfont(bytes: Option<&[u8]>) -> Result<Arc<SoundFont>, Str
     };
     let owned = bytes.to_vec();
     // The parser indexes by what the file says; a malformed file must not take the node down.
-    std::panic::catch_unwind(move || SoundFont::new(&mut owned.as_slice()))
+    let font = std::panic::catch_unwind(move || SoundFont::new(&mut owned.as_slice()))
         .map_err(|_| "the file is damaged".to_owned())?
-        .map(Arc::new)
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    let headroom_semitones = vetting::headroom_semitones(&font, rate_hz)?;
+    Ok(Sounds { font: Arc::new(font), headroom_semitones })
 }
 
 #[cfg(test)]

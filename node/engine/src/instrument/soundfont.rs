@@ -28,7 +28,7 @@ const ROOT_KEY: u16 = 58;
 pub(super) fn built_in() -> Vec<u8> {
     let mut font = Font::default();
     let piano = font.sample("e-piano", 60, electric_piano(), Some(128 * 8));
-    let bass = font.sample("bass", 36, bass(), Some(512 * 4));
+    let bass = font.sample("bass", 36, bass(), Some(512 * 8));
     let pad = font.sample("pad", 60, pad(), Some(PAD_FRAMES));
     let piano = font.instrument(
         "E-Piano",
@@ -72,6 +72,17 @@ pub(super) fn built_in() -> Vec<u8> {
         font.preset(0, program, pad);
     }
     font.preset(128, 0, kit);
+    font.into_bytes()
+}
+
+/// A font of one sound on all programs, to be judged.
+#[cfg(test)]
+pub(super) fn one_sound(root_key: u8, wave: Vec<f32>, looped: usize, zone: &[(u16, u16)]) -> Vec<u8> {
+    let mut font = Font::default();
+    let sample = font.sample("sound", root_key, wave, Some(looped));
+    let zone = [zone, &[(SAMPLE, sample)]].concat();
+    let instrument = font.instrument("Sound", &[zone]);
+    font.preset(0, 0, instrument);
     font.into_bytes()
 }
 

@@ -34,6 +34,7 @@ use thiserror::Error;
 
 use crate::message::HostTime;
 use crate::stats::{PlayoutPoint, SourceStats};
+pub(crate) use interpolate::Interpolator;
 pub(crate) use stream::{Callback, SourceStream, StreamEvent};
 
 /// Largest block [`SourceWriter::push`] takes, in frames.

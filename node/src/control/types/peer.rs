@@ -80,10 +80,9 @@ pub struct LatencyStage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// From the callback that captured it there to its arrival here, measured for each packet; with Opus, the time until
-    /// a packet is full is in it.
+    /// From the callback with which a packet left there to its arrival here.
     Network,
-    /// It waits here to be played.
+    /// The rest: it waits here to be played; with Opus, the time until a packet is full and decoded is in it.
     Playout,
 }
 

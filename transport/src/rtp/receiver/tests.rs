@@ -353,6 +353,39 @@ fn jitter_is_measured_in_time() {
     assert!((jitter_ms - 2.0).abs() < 0.1, "{jitter_ms}");
 }
 
+/// What leaves with the callbacks of a card over a path of 5 ms that never varies, in blocks of `block` frames.
+fn over_an_even_path(format: Format, period: i64, block: i64, octets: usize) -> Statistics {
+    let mut alice = sender(format, 0);
+    let mut bob = StreamReceiver::new(format, None);
+    let (mut captured, mut sent) = (0, 0);
+    while captured < 200_000 {
+        // A block leaves with the callback that completes it.
+        let departs = captured;
+        captured += period;
+        let now = at_ms(5.0 + captured as f64 / 48.0);
+        while sent + block <= captured {
+            let payload = if format.codec == Codec::Opus { &[0x80, 1][..] } else { &vec![0; octets] };
+            alice.push_at(departs, sent, Layout::All, payload).unwrap();
+            sent += block;
+            while let Some(packet) = alice.poll_transmit() {
+                bob.handle_packet(now, &packet).unwrap();
+                outputs(&mut bob);
+            }
+        }
+    }
+    bob.statistics()
+}
+
+#[test]
+fn even_path_has_no_jitter_whatever_leaves_together() {
+    for period in [64, 100, 128, 256, 441, 512, 1_024, 2_048] {
+        let jitter = over_an_even_path(PCM, period, period, period as usize * 4).jitter;
+        assert!(jitter < Duration::from_micros(1), "PCM, period {period}: {jitter:?}");
+        let jitter = over_an_even_path(OPUS, period, OPUS_FRAMES, 2).jitter;
+        assert!(jitter < Duration::from_micros(1), "Opus, period {period}: {jitter:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_frame_is_handed_on_twice_and_opus_never_runs_backwards(

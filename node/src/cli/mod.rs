@@ -30,7 +30,7 @@ pub use args::{Codec, Options, parse};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
 pub use event::{Event, Ready};
-pub use profile::{Profile, ProfileStore, RememberedAudio, RememberedMidi};
+pub use profile::{Introduction, Profile, ProfileStore, RememberedAudio, RememberedMidi};
 pub use text::printable;
 
 /// What the user asked for.

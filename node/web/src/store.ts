@@ -233,7 +233,7 @@ function take(message: ServerMessage): void {
       takeMeters(message.data);
       break;
     case "project":
-      hopedProject.hears({ ...(message.data as Project), chat: inOrder((message.data as Project).chat) });
+      hopedProject.hears(message.data as Project);
       break;
     case "project_changed":
       takeChanges(message.changes);

@@ -222,8 +222,12 @@ impl Handle {
     /// # Errors
     /// [`EditError`].
     pub async fn edit(&self, commands: Vec<Command>, wait: bool) -> Result<Edited, EditError> {
+        self.answered(commands, wait, true).await
+    }
+
+    async fn answered(&self, commands: Vec<Command>, wait: bool, gesture: bool) -> Result<Edited, EditError> {
         let (reply, answer) = oneshot::channel();
-        self.request(Request::Edit { commands, wait, gesture: true, reply })?;
+        self.request(Request::Edit { commands, wait, gesture, reply })?;
         tokio::time::timeout(ANSWER_TIMEOUT, answer)
             .await
             .map_err(|_| Unavailable)?
@@ -251,6 +255,14 @@ impl Handle {
         if self.request(Request::Edit { commands, wait: false, gesture: false, reply }).is_err() {
             tracing::warn!("the project queue is full; an edit of the node's own was dropped");
         }
+    }
+
+    /// Edits of the node's own, which no undo takes back; waits until they are on disk.
+    ///
+    /// # Errors
+    /// [`EditError`].
+    pub async fn keep(&self, commands: Vec<Command>) -> Result<Edited, EditError> {
+        self.answered(commands, true, false).await
     }
 
     /// The whole project, or the node at `address`; `None` when there is nothing.

@@ -1,12 +1,19 @@
 //! Wrong arguments, broken files and nonsense on the wire: a clear word, and the music goes on.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
+use std::io::{BufRead, BufReader, pipe};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
 use tests::audio::{compare, noise, read_wav, silence, write_wav};
 use tests::{
-    Exit, Lan, Node, Options, eventually, number, open_ports, run_to_exit, seconds, seed, spray_datagrams,
-    spray_tcp,
+    Client, Exit, Lan, Node, Options, bandmesh, eventually, eventually_some, number, open_ports, run_to_exit,
+    seconds, seed, spray_datagrams, spray_tcp,
 };
 
 /// What garbage may cost in memory: the bounded tables and buffers, no more.
@@ -66,11 +73,80 @@ fn a_missing_device_says_which_and_how_to_list_them() {
         let arguments =
             ["up", "--headless", "--no-mdns", "--http", "127.0.0.1:0", "--data-dir", path, "--audio", audio];
         let exit = run_to_exit(lan.host(0), &arguments, seconds(10));
-        assert_ne!(exit.code, 0, "{audio}: {exit:?}");
+        // Whether a server runs is nothing one can type wrongly.
+        assert_eq!(exit.code, if audio == "jack" { 1 } else { 2 }, "{audio}: {exit:?}");
         let named = audio.trim_start_matches("file:");
         assert!(exit.stderr.to_lowercase().contains(&named.to_lowercase()), "{audio}: {exit:?}");
         assert!(!exit.stderr.contains("panicked"), "{exit:?}");
     }
+}
+
+#[test]
+fn an_address_this_machine_does_not_have_is_a_wrong_argument() {
+    let lan = Lan::new(1);
+    for (option, address) in [("--listen", "192.0.2.7:7778"), ("--http", "192.0.2.7:7780")] {
+        let exit = run_to_exit(
+            lan.host(0),
+            &["up", "--headless", "--audio", "null", "--no-mdns", "--no-link", option, address],
+            seconds(10),
+        );
+        assert_eq!(exit.code, 2, "{option}: {exit:?}");
+        assert!(exit.stderr.contains(address) && exit.stderr.contains(option), "{exit:?}");
+    }
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_or_is_in_use_is_named() {
+    let lan = Lan::new(1);
+    let node = Node::start(lan.host(0), Options::named("Alice").with(&["--no-mdns", "--no-link"]));
+    let taken = node.data_dir();
+    for (path, said) in [("/dev/null/data", "/dev/null/data"), (taken.to_str().unwrap(), "--data-dir")] {
+        let arguments = ["up", "--headless", "--audio", "null", "--no-mdns", "--no-link", "--data-dir", path];
+        let exit = run_to_exit(lan.host(0), &arguments, seconds(10));
+        assert_eq!(exit.code, 1, "{exit:?}");
+        assert!(exit.stderr.contains(path) && exit.stderr.contains(said), "{exit:?}");
+    }
+    // The one that was there first plays on.
+    assert_eq!(node.status()["peer_id"], node.id());
+}
+
+#[test]
+fn a_terminal_that_is_not_read_keeps_no_node_from_its_work_nor_from_its_end() {
+    let lan = Lan::new(1);
+    let home = tempfile::tempdir().unwrap();
+    let (_unread, terminal) = pipe().unwrap();
+    let mut child = lan
+        .host(0)
+        .command(bandmesh())
+        .args(["up", "--json", "--headless", "--audio", "null", "--no-mdns", "--no-link"])
+        .args(["--http", "127.0.0.1:0", "--listen", "[::]:0", "--data-dir", home.path().to_str().unwrap()])
+        // Every packet and timer of the node, which fills a pipe many times over.
+        .env("RUST_LOG", "trace")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(terminal.try_clone().unwrap())
+        .spawn()
+        .expect("start bandmesh");
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).expect("read what it says");
+    let ready: serde_json::Value = serde_json::from_str(&ready).expect("the ready line");
+    let token = std::fs::read_to_string(ready["token_file"].as_str().unwrap()).expect("read the token");
+    let api = Client::new(lan.host(0), ready["http"].as_str().unwrap(), token.trim());
+
+    let uptime = |least: f64| {
+        eventually(seconds(10), "the node answers", || number(&api.get("/status").ok(), "/uptime_s") > least);
+    };
+    eventually(seconds(20), "its log has filled the pipe", || {
+        uptime(0.0);
+        poll(&mut [PollFd::new(terminal.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO) == Ok(0)
+    });
+    uptime(number(&api.get("/status").ok(), "/uptime_s") + 0.5);
+    let asked = Instant::now();
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).expect("ask it to end");
+    let status = eventually_some(seconds(10), "it ends", || child.try_wait().unwrap());
+    let took = asked.elapsed();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < seconds(2), "{took:?}");
 }
 
 #[test]

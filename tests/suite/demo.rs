@@ -14,6 +14,16 @@ fn heard(node: &Node) -> Vec<String> {
 }
 
 #[test]
+fn an_end_does_not_wait_for_bandmates_who_are_being_started() {
+    let lan = Lan::new(1);
+    let options = Options::named("Alice").demo().with(&["--bandmates", "7"]);
+    let mut alice = Node::start(lan.host(0), options);
+    let (code, took) = alice.stop();
+    assert_eq!(code, 0);
+    assert!(took < seconds(2), "{took:?}");
+}
+
+#[test]
 fn somebody_alone_hears_a_band_of_which_one_leaves_and_comes_back() {
     let lan = Lan::alone(1);
     let mut alice = Node::prepared(lan.host(0), Options::named("Alice").demo());

@@ -46,6 +46,43 @@ fn output_db(socket: &mut Socket, what: &str, wanted: impl Fn(f64) -> bool) -> f
 }
 
 #[test]
+fn a_player_is_called_as_the_project_says_also_after_a_restart() {
+    let lan = Lan::new(2);
+    let mut alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let at_bobs = |alice: &Node, name: &str| {
+        eventually(PATIENCE, &format!("she is {name} at Bob's"), || {
+            let peers = bob.peers();
+            let her = peers.iter().find(|peer| peer["peer_id"] == alice.id());
+            her.is_some_and(|her| her["name"] == name && her["state"] == "connected")
+        });
+    };
+    at_bobs(&alice, "Alice");
+    let me = format!("/members/{}", alice.id());
+    let set =
+        |field: &str, value: &str| json!({"op": "set", "address": format!("{me}/{field}"), "value": value});
+    alice.edit(json!([set("name", "Zed"), set("color", "#102030"), set("instrument", "tuba")]));
+    let (heads, edited) = (alice.heads(), alice.project(&me));
+    at_bobs(&alice, "Zed");
+    assert_eq!(alice.status()["name"], "Zed");
+
+    // What was acknowledged holds, though she is started by the same command as before.
+    alice.kill();
+    alice.restart();
+    assert_eq!((alice.heads(), alice.project(&me)), (heads, edited));
+    assert_eq!(alice.ready()["name"], "Zed");
+    at_bobs(&alice, "Zed");
+
+    // By another command she gets the other name, and keeps what else was edited.
+    alice.stop();
+    alice.set_options(|_| Options::named("Mia"));
+    alice.restart();
+    at_bobs(&alice, "Mia");
+    eventually(PATIENCE, "it stands in the project", || alice.project(&me)["name"] == "Mia");
+    assert_eq!(alice.project(&me)["instrument"], "tuba");
+}
+
+#[test]
 fn a_fader_in_one_hand_moves_everywhere_at_once_and_is_kept_when_let_go() {
     let lan = Lan::alone(2);
     let (alice, bob) = two(&lan);

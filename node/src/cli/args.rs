@@ -93,13 +93,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> 
     {
         return Err(Exit::usage(&format!("put --{option} after `{name}`")));
     }
+    let asked = cli.command.unwrap_or(Asked::Up(cli.up));
     let data_dir = match cli.data_dir {
         Some(given) => given,
+        None if asked.keeps_nothing() => PathBuf::new(),
         None => default_data_dir()?,
     };
     let json = cli.json;
     let task = |kind| Ok(Command::Task(Task { kind, data_dir: data_dir.clone(), json }));
-    match cli.command.unwrap_or(Asked::Up(cli.up)) {
+    match asked {
         Asked::Up(up) => Ok(Command::Up(options(up, &data_dir, json)?)),
         Asked::Demo { up, bandmates } => {
             Ok(Command::Demo { options: options(up, &data_dir, json)?, bandmates })
@@ -162,6 +164,13 @@ enum Asked {
     Tui,
     /// Check audio, clock, mDNS and ports, and say what to fix
     Doctor(UpArgs),
+}
+
+impl Asked {
+    /// Whether it neither reads nor writes a file, and so can do without a home directory.
+    fn keeps_nothing(&self) -> bool {
+        matches!(self, Self::Devices | Self::Invite | Self::Join { .. } | Self::Relay)
+    }
 }
 
 /// The options of `up`. None has a default here: what is not given may be in the config file.

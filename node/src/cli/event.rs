@@ -1,6 +1,5 @@
 //! What a running node says on stdout: JSON objects, one a line, or lines for a person.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -56,16 +55,14 @@ pub struct Ready {
     pub page_url: String,
 }
 
-/// Says it on stdout, at once.
-///
-/// # Errors
-/// If stdout is gone; a node plays on without.
-pub fn announce(event: &Event, json: bool) -> io::Result<()> {
-    let mut line = if json { serde_json::to_string(event)? } else { in_words(event) };
-    line.push('\n');
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(line.as_bytes())?;
-    stdout.flush()
+impl Event {
+    /// It in one line of JSON, or in words for a person.
+    #[must_use]
+    pub fn line(&self, json: bool) -> String {
+        // Nothing in it cannot be written as JSON; there are words otherwise.
+        let object = if json { serde_json::to_string(self).ok() } else { None };
+        object.unwrap_or_else(|| in_words(self))
+    }
 }
 
 fn in_words(event: &Event) -> String {
@@ -99,7 +96,7 @@ mod tests {
             token_file: "/d/token".into(),
             page_url: "http://127.0.0.1:7780/#token=secret".into(),
         };
-        let line = serde_json::to_string(&Event::Ready(ready.clone())).unwrap();
+        let line = Event::Ready(ready.clone()).line(true);
         assert_eq!(
             line,
             r#"{"event":"ready","peer_id":"12D3","name":"Maya","http":"http://127.0.0.1:7780","listen":["/ip4/127.0.0.1/udp/7778/quic-v1"],"session":"jam","token_file":"/d/token"}"#

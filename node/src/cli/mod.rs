@@ -29,8 +29,8 @@ pub(crate) use args::is_port_name;
 pub use args::{Codec, Options, parse};
 pub use data_dir::{DataDir, DataDirError, NodeFile, RunningFile};
 pub use devices::{AudioDevice, Devices};
-pub use event::{Event, Ready, announce};
-pub use profile::{Profile, ProfileStore, RememberedAudio, RememberedMidi};
+pub use event::{Event, Ready};
+pub use profile::{Introduction, Profile, ProfileStore, RememberedAudio, RememberedMidi};
 pub use text::printable;
 
 /// What the user asked for.

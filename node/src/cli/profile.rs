@@ -4,10 +4,11 @@
 //! it and counts less than everything a player writes themselves. A file that makes no sense is a player who was not
 //! asked yet: nothing that matters is lost with it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ const FILE_NAME: &str = "profile.json";
 const MAX_BYTES: u64 = 64 * 1024;
 /// Longest name and instrument, in characters.
 const MAX_CHARS: usize = 64;
+/// Sessions whose introductions are remembered. Who plays in more is introduced to some of them anew.
+const MAX_SESSIONS: usize = 64;
 
 /// The answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,31 @@ pub struct Profile {
     pub audio: Option<RememberedAudio>,
     /// The MIDI ports they chose on the page.
     pub midi: Option<RememberedMidi>,
+    /// What each session's project was last told of the player on their behalf.
+    pub introduced: BTreeMap<String, Introduction>,
+}
+
+/// How a player appears to the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Introduction {
+    /// Their name.
+    pub name: String,
+    /// Their colour as `#rrggbb`, if they chose one.
+    pub color: Option<String>,
+    /// What they play; empty: not said.
+    pub instrument: String,
+}
+
+impl Introduction {
+    /// What is said, as the project's fields of a member and their values.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, &str)> {
+        let instrument = Some(self.instrument.as_str()).filter(|instrument| !instrument.is_empty());
+        let fields =
+            [("name", Some(&*self.name)), ("color", self.color.as_deref()), ("instrument", instrument)];
+        fields.into_iter().filter_map(|(field, value)| Some((field, value?))).collect()
+    }
 }
 
 /// A sound card chosen on the page.
@@ -63,24 +91,24 @@ pub struct RememberedMidi {
 
 /// The profile and the file it is kept in.
 ///
-/// Thread-safe: yes.
-#[derive(Debug, Default)]
+/// Thread-safe: yes. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
 pub struct ProfileStore {
     path: Option<PathBuf>,
-    profile: Mutex<Profile>,
+    profile: Arc<Mutex<Profile>>,
 }
 
 impl ProfileStore {
     /// The profile in a data directory, or an empty one.
     #[must_use]
     pub fn open(data_dir: &Path) -> Self {
-        Self { path: Some(data_dir.join(FILE_NAME)), profile: Mutex::new(read(data_dir)) }
+        Self { path: Some(data_dir.join(FILE_NAME)), profile: Arc::new(Mutex::new(read(data_dir))) }
     }
 
     /// Answers that are written down nowhere.
     #[must_use]
     pub fn of(profile: Profile) -> Self {
-        Self { path: None, profile: Mutex::new(profile) }
+        Self { path: None, profile: Arc::new(Mutex::new(profile)) }
     }
 
     /// The answers now.
@@ -102,6 +130,23 @@ impl ProfileStore {
             write_whole(path, format!("{text}\n").as_bytes(), 0o600)?;
         }
         Ok(profile.clone())
+    }
+
+    /// Remembers what the project of `session` was told. Waits for the disk if that is news.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn introduced(&self, session: &str, as_what: Introduction) -> Result<(), DataDirError> {
+        if self.get().introduced.get(session) == Some(&as_what) {
+            return Ok(());
+        }
+        let remember = |profile: &mut Profile| {
+            if profile.introduced.len() >= MAX_SESSIONS && !profile.introduced.contains_key(session) {
+                profile.introduced.pop_first();
+            }
+            profile.introduced.insert(session.to_owned(), as_what);
+        };
+        self.change(remember).map(drop)
     }
 }
 
@@ -139,6 +184,19 @@ mod tests {
             .unwrap();
         assert_eq!(ProfileStore::open(dir.path()).get(), store.get());
         assert_eq!(store.get().name.as_deref(), Some("Maya"));
+    }
+
+    #[test]
+    fn introductions_are_remembered_by_session_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ProfileStore::open(dir.path());
+        let maya = Introduction { name: "Maya".into(), ..Introduction::default() };
+        for number in 0..2 * MAX_SESSIONS {
+            store.introduced(&format!("session {number:03}"), maya.clone()).unwrap();
+        }
+        let remembered = ProfileStore::open(dir.path()).get().introduced;
+        assert_eq!(remembered.len(), MAX_SESSIONS);
+        assert_eq!(remembered.last_key_value(), Some((&"session 127".to_owned(), &maya)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use transport::{
 };
 
 use super::{
-    SupportFiles,
+    SupportFiles, appearance,
     diagnosis::Verdict,
     follow::Following,
     history::History,
@@ -480,6 +480,8 @@ pub struct Brain {
     /// Set when an event of the project found no room; everything is read again.
     project_missed: Arc<AtomicBool>,
     beat_rounds: u32,
+    /// When the members were last told a name that stands in the project.
+    name_told_at: Option<Instant>,
     observer: Observer,
 }
 
@@ -500,6 +502,7 @@ impl Brain {
             ticks: 0,
             project_missed,
             beat_rounds: 0,
+            name_told_at: None,
             observer: Observer::default(),
         }
     }
@@ -583,6 +586,11 @@ impl Brain {
                         || address == "/"
                 };
                 let followed = addresses.iter().any(followed);
+                let me = appearance::address(&self.inner.me);
+                if addresses.iter().any(|address| address.starts_with(&me) || address == "/") {
+                    let inner = self.inner.clone();
+                    tokio::spawn(async move { inner.follow_my_name().await });
+                }
                 lock(&self.inner.following.changed).extend(addresses.iter().cloned());
                 self.inner.notify(Notice::Project(addresses));
                 match followed {
@@ -627,6 +635,7 @@ impl Brain {
         if self.ticks.is_multiple_of(MEMBER_TICKS) {
             inner.observe_members();
         }
+        inner.tell_my_name(&mut self.name_told_at);
         inner.tell(Notifier::poll);
         if self.project_missed.swap(false, Ordering::AcqRel) {
             self.handle_project(project::Event::Changed(vec!["/".into()]));

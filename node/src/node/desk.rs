@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::Command as Edit;
 use engine::{Input, Monitor};
 use serde_json::json;
 use transport::PeerId;
 
 use super::{
+    appearance,
     backend::NodeBackend,
     brain::{Inner, lock},
     diagnosis::{self, Culprit, Remedy, Verdict},
@@ -76,10 +76,12 @@ impl NodeBackend {
             })
         })
         .await?;
+        let told = [("name", name.clone()), ("color", change.color), ("instrument", change.instrument)];
+        let told = told.into_iter().filter_map(|(field, value)| Some((field, value?))).collect();
         if let Some(name) = name {
             self.0.rename(name);
         }
-        self.0.introduce_myself();
+        self.0.introduce_myself(told, appearance::said(&self.0.name(), &self.0.profile)).await;
         self.0.notify(Notice::Status);
         kept.map_err(not_kept)?;
         Ok(self.desk_setup())
@@ -314,11 +316,6 @@ impl NodeBackend {
 }
 
 impl Inner {
-    /// The player's name now.
-    pub fn name(&self) -> String {
-        lock(&self.name).clone()
-    }
-
     /// Waits until the last change of the device is long enough ago; not for an async task.
     fn wait_for_my_turn_to_switch(&self) -> Result<(), SwitchError> {
         let wait = {
@@ -334,28 +331,6 @@ impl Inner {
         };
         std::thread::sleep(wait);
         Ok(())
-    }
-
-    /// Another name, told to everybody.
-    fn rename(&self, name: String) {
-        lock(&self.name).clone_from(&name);
-        lock(&self.session).rename(monotonic_ns() as i64, name);
-        self.pump();
-    }
-
-    /// Notes this player in the project, as far as they have said who they are.
-    pub fn introduce_myself(&self) {
-        let profile = self.profile.get();
-        let set = |field: &str, value: &str| Edit::Set {
-            address: format!("/members/{}/{field}", self.me),
-            value: json!(value),
-        };
-        let mut edits = vec![set("name", &self.name())];
-        edits.extend(profile.color.as_deref().map(|color| set("color", color)));
-        if !profile.instrument.is_empty() {
-            edits.push(set("instrument", &profile.instrument));
-        }
-        self.project.note(edits);
     }
 }
 

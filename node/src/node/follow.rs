@@ -39,6 +39,8 @@ pub struct Following {
     pub strips: Mutex<BTreeMap<PeerId, Strip>>,
     /// Addresses that have changed since the last reading began.
     pub changed: Mutex<BTreeSet<String>>,
+    /// What the project calls this player, as long as the members were not told.
+    pub my_name: Mutex<Option<String>>,
     /// A timer runs for touches that wait until they may be sent.
     pub sending_touches: AtomicBool,
     /// The register was changed here and not yet written down.

@@ -4,6 +4,7 @@
 //! interface, and runs the *brain*: the loop that carries events between them and the session value. Nothing is
 //! decided here that one of the values could decide.
 
+mod appearance;
 mod backend;
 mod brain;
 mod cpu;
@@ -24,6 +25,7 @@ mod wake;
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -46,6 +48,7 @@ use transport::{
 };
 
 use self::{
+    appearance::Appearance,
     backend::NodeBackend,
     brain::{Brain, Inner, lock},
     follow::{Following, ProjectBeat},
@@ -177,8 +180,16 @@ impl StartError {
                     | DeviceError::Rate(_)
                     | DeviceError::Period(_)
                     | DeviceError::JackName(_)
+                    | DeviceError::Wav(_)
             ),
-            Self::Network(NetworkError::Mesh(error)) => matches!(error, driver::StartError::PeerAddress(_)),
+            Self::Network(NetworkError::Mesh(error)) => match error {
+                driver::StartError::PeerAddress(_) => true,
+                driver::StartError::Listen { source, .. } => source.kind() == ErrorKind::AddrNotAvailable,
+                _ => false,
+            },
+            Self::Control(error) => {
+                matches!(error, control::StartError::NoSuchAddress(_) | control::StartError::NotPermitted(_))
+            }
             _ => false,
         }
     }
@@ -234,6 +245,7 @@ impl Node {
             })?;
         warnings.extend(notes);
         let stored = stored_beat(&project.handle).await;
+        let appearance = stored_appearance(&project.handle, &settings, &me).await;
 
         let wrap = settings.wrap.take().unwrap_or_else(|| Box::new(|callback, _| callback));
         let (rig, wiring) = open_rig(&settings, &recorder, wrap, &mut warnings)?;
@@ -272,7 +284,7 @@ impl Node {
             Identity {
                 peer: me,
                 author: author_number(&me),
-                name: settings.name.clone(),
+                name: appearance.name.clone(),
                 session: settings.session.clone(),
                 incarnation: rand::random(),
                 timebase: rand::random(),
@@ -288,7 +300,7 @@ impl Node {
         let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
         let inner = Arc::new(Inner {
             me,
-            name: Mutex::new(settings.name.clone()),
+            name: Mutex::new(appearance.name.clone()),
             suggested_name: settings.suggested_name,
             profile: settings.profile,
             support_files: settings.support_files,
@@ -324,7 +336,9 @@ impl Node {
             inner.warn(&warning);
         }
         inner.rewire(wiring);
-        inner.introduce_myself();
+        let introduced = inner.clone();
+        let name = appearance.name.clone();
+        tokio::spawn(async move { introduced.introduce_myself(appearance.told, appearance.said).await });
 
         let (stop, stopping) = watch::channel(false);
         let first = first_events(&mut mesh_events).await;
@@ -337,7 +351,7 @@ impl Node {
         let mut server = None;
         let mut ready = Ready {
             peer_id: me.to_string(),
-            name: settings.name,
+            name,
             http: String::new(),
             listen: mesh.listen_addresses().iter().map(ToString::to_string).collect(),
             session: settings.session,
@@ -506,6 +520,14 @@ async fn stored_beat(project: &project::Handle) -> ProjectBeat {
     let value = project.read(Some("/transport".into())).await.ok().flatten();
     let stored = value.as_ref().and_then(ProjectBeat::from_json);
     stored.unwrap_or(ProjectBeat { tempo_bpm: DEFAULT_TEMPO_BPM, beats_per_bar: 4 })
+}
+
+/// How the player appears, by what they say and what the project holds of them.
+async fn stored_appearance(project: &project::Handle, settings: &Settings, me: &PeerId) -> Appearance {
+    let stored = project.read(Some(appearance::address(me))).await.ok().flatten();
+    let said = appearance::said(&settings.name, &settings.profile);
+    let told_before = settings.profile.get().introduced.remove(&settings.session);
+    Appearance::new(said, told_before.as_ref(), stored.as_ref())
 }
 
 /// What the mesh says until it listens, for a bounded time.

@@ -3,6 +3,7 @@
 mod browser;
 mod demo;
 mod machine;
+mod terminal;
 
 use std::{io::IsTerminal, path::Path, process, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 use transport::Multiaddr;
 
 use crate::{
-    cli::{self, DataDir, Event, Exit, NodeFile, Options, ProfileStore, RunningFile, announce},
+    cli::{self, DataDir, Event, Exit, NodeFile, Options, ProfileStore, RunningFile},
     codec::Codec,
     control::{Keys, LogBuffer},
     device::{AudioChoice, DeviceConfig},
@@ -20,6 +21,7 @@ use crate::{
 
 pub use demo::demo;
 pub use machine::LocalMachine;
+use terminal::{Outlet, Terminal};
 
 /// A polite end takes at most this long; after it the process ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_800);
@@ -29,24 +31,29 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// # Errors
 /// The [`Exit`] to print when the node cannot start.
 pub fn up(options: Options) -> Result<(), Exit> {
-    let logs = start_log();
-    on_runtime(async {
+    with_terminal(options.json, async |terminal, logs| {
         let mut interrupts = signals()?;
         let (data_dir, settings) = prepare(&options, logs)?;
         let Some(node) = start(settings, &mut interrupts).await? else { return Ok(()) };
-        let running = introduce(&options, &data_dir, &node)?;
-        follow(node, &mut interrupts, options.json).await;
+        let running = introduce(&options, &data_dir, &node, terminal)?;
+        follow(node, &mut interrupts, terminal).await;
         drop(running);
         Ok(())
     })
 }
 
-/// Runs the program's main task. Whatever still runs when it is done (a sound card that does not close, a disk that does
-/// not write) ends with the process.
-fn on_runtime(main: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+/// Runs the program's main task, with a terminal to talk to and a log. Whatever still runs when it is done (a sound card
+/// that does not close, a disk that does not write) ends with the process.
+fn with_terminal(
+    json: bool,
+    main: impl AsyncFnOnce(&Terminal, LogBuffer) -> Result<(), Exit>,
+) -> Result<(), Exit> {
+    let terminal = Terminal::open(json)?;
+    let logs = start_log(terminal.log());
     let runtime = runtime()?;
-    let outcome = runtime.block_on(main);
+    let outcome = runtime.block_on(main(&terminal, logs));
     runtime.shutdown_background();
+    terminal.close();
     outcome
 }
 
@@ -151,39 +158,44 @@ fn support_files(options: &Options, data_dir: &Path) -> SupportFiles {
 }
 
 /// Tells the world that the node runs: the ready line, `node.json`, the browser.
-fn introduce(options: &Options, data_dir: &DataDir, node: &Node) -> Result<RunningFile, Exit> {
+fn introduce(
+    options: &Options,
+    data_dir: &DataDir,
+    node: &Node,
+    terminal: &Terminal,
+) -> Result<RunningFile, Exit> {
     let ready = node.ready().clone();
     let file = NodeFile { pid: process::id(), http: ready.http.clone(), peer_id: ready.peer_id.clone() };
     let running = data_dir.announce(&file).map_err(|error| Exit::failure(&error.to_string()))?;
     if !options.headless && !options.json {
         browser::open(&ready.page_url);
     }
-    say(&Event::Ready(ready), options.json);
+    terminal.say(&Event::Ready(ready));
     for message in &options.warnings {
-        say(&Event::Warning { message: message.clone() }, options.json);
+        terminal.say(&Event::Warning { message: message.clone() });
     }
     Ok(running)
 }
 
 /// Prints what the node says until a signal comes, then stops it.
-async fn follow(mut node: Node, interrupts: &mut Interrupts, json: bool) {
+async fn follow(mut node: Node, interrupts: &mut Interrupts, terminal: &Terminal) {
     loop {
         tokio::select! {
             () = interrupts.recv() => break,
             event = node.next_event() => match event {
-                Some(event) => say(&event, json),
+                Some(event) => terminal.say(&event),
                 None => break,
             },
         }
     }
-    stop(vec![node], json).await;
+    stop(vec![node], terminal).await;
 }
 
 /// Leaves the session and saves, within a bound.
-async fn stop(nodes: Vec<Node>, json: bool) {
+async fn stop(nodes: Vec<Node>, terminal: &Terminal) {
     let stopping = futures::future::join_all(nodes.into_iter().map(Node::stop));
     match tokio::time::timeout(STOP_TIMEOUT, stopping).await {
-        Ok(_) => say(&Event::Stopped, json),
+        Ok(_) => terminal.say(&Event::Stopped),
         Err(_) => {
             tracing::warn!("some part of the node did not end in time; what it had acknowledged is saved")
         }
@@ -213,13 +225,6 @@ fn signals() -> Result<Interrupts, Exit> {
     })
 }
 
-fn say(event: &Event, json: bool) {
-    if let Err(error) = announce(event, json) {
-        // The terminal is gone; the node plays on.
-        tracing::debug!(%error, "nobody reads stdout");
-    }
-}
-
 fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -229,12 +234,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
 }
 
 /// Logs to stderr and to the page. `RUST_LOG` chooses what.
-fn start_log() -> LogBuffer {
+fn start_log(to: Outlet) -> LogBuffer {
     let logs = LogBuffer::default();
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,bandmesh=info,transport=info,crdt=info"));
     let stderr = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || to.clone())
         .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first logger.
     let _ = tracing_subscriber::registry().with(filter).with(stderr).with(logs.clone()).try_init();

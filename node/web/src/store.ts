@@ -152,21 +152,25 @@ function takeChanges(changes: readonly Change[]): void {
 function changed(said: Project, changes: readonly Change[]): Project {
   const known = new Set(Object.keys(said.tracks));
   let lists = false;
-  let order = false;
   for (const { address } of changes) {
     const [, first, id, field] = address.split("/");
     // Where tracks stand, come and go is told whole by the list alone.
     if (first === "tracks" && (!known.has(id ?? "") || !["name", "color"].includes(field ?? ""))) lists = true;
-    if (first === "chat") order = true;
+    // A message stands behind those its writer had seen, whatever the clocks say: only the node knows where.
+    if (first === "chat") void refreshChat();
   }
   const plain = lists ? changes.filter(({ address }) => !address.startsWith("/tracks")) : changes;
-  const next = applied(said, plain);
   if (lists) void refreshTracks();
-  return order ? { ...next, chat: inOrder(next.chat) } : next;
+  return applied(said, plain);
 }
 
-function inOrder(chat: ChatMessage[]): ChatMessage[] {
-  return chat.length > 1 ? [...chat].sort((a, b) => a.at_ms - b.at_ms) : chat;
+async function refreshChat(): Promise<void> {
+  try {
+    const chat = await get<ChatMessage[]>("/project/chat");
+    hopedProject.learns((said) => said && { ...said, chat });
+  } catch {
+    // As with the tracks.
+  }
 }
 
 async function refreshTracks(): Promise<void> {
@@ -229,7 +233,7 @@ function take(message: ServerMessage): void {
       takeMeters(message.data);
       break;
     case "project":
-      hopedProject.hears({ ...(message.data as Project), chat: inOrder((message.data as Project).chat) });
+      hopedProject.hears(message.data as Project);
       break;
     case "project_changed":
       takeChanges(message.changes);

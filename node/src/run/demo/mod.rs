@@ -20,7 +20,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use transport::Multiaddr;
 
 use self::score::Part;
-use super::{failed, introduce, on_runtime, prepare, say, signals, start, start_log, stop};
+use super::{Terminal, failed, introduce, prepare, signals, start, stop, with_terminal};
 use crate::{
     cli::{Event, Exit, Options, Profile, ProfileStore},
     codec::Codec,
@@ -51,13 +51,12 @@ pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
         pin_peers: true,
         ..options
     };
-    let logs = start_log();
-    on_runtime(async {
+    with_terminal(options.json, async |terminal, logs| {
         let mut interrupts = signals()?;
         let (data_dir, settings) = prepare(&options, logs)?;
         let seed = settings.identity_seed;
         let Some(mut node) = start(settings, &mut interrupts).await? else { return Ok(()) };
-        let running = introduce(&options, &data_dir, &node)?;
+        let running = introduce(&options, &data_dir, &node, terminal)?;
         let mut band = Band { seats: Vec::new(), player: loopback(node.port()) };
         let folder = data_dir.path().join("demo");
         std::fs::create_dir_all(&folder).map_err(|error| {
@@ -71,27 +70,34 @@ pub fn demo(options: Options, bandmates: u8) -> Result<(), Exit> {
             };
             band.seats.push(Seat { part, identity_seed: identity(&seed, &word), word, mate: None });
         }
-        for seat in 0..band.seats.len() {
-            band.start(seat, &folder).await?;
-        }
-        node.play();
-        let mut lines = typed_lines();
-        hint(&band, options.json);
-        loop {
-            tokio::select! {
-                _ = interrupts.recv() => break,
-                event = node.next_event() => match event {
-                    Some(event) => say(&event, options.json),
-                    None => break,
-                },
-                Some(line) = lines.recv() => band.obey(&line, &folder, options.json).await,
+        let playing = async {
+            for seat in 0..band.seats.len() {
+                band.start(seat, &folder).await?;
             }
-        }
+            node.play();
+            let mut lines = typed_lines();
+            band.explain(terminal);
+            loop {
+                tokio::select! {
+                    event = node.next_event() => match event {
+                        Some(event) => terminal.say(&event),
+                        None => return Ok(()),
+                    },
+                    Some(line) = lines.recv() => band.obey(&line, &folder, terminal).await,
+                }
+            }
+        };
+        // Bandmates that are being started take their time, and so do those that are killed: neither holds up an end.
+        let outcome = tokio::select! {
+            biased;
+            () = interrupts.recv() => Ok(()),
+            outcome = playing => outcome,
+        };
         let mut nodes = band.dismiss();
         nodes.push(node);
-        stop(nodes, options.json).await;
+        stop(nodes, terminal).await;
         drop(running);
-        Ok(())
+        outcome
     })
 }
 
@@ -159,7 +165,7 @@ impl Band {
     }
 
     /// Carries out a typed line.
-    async fn obey(&mut self, line: &str, folder: &Path, json: bool) {
+    async fn obey(&mut self, line: &str, folder: &Path, terminal: &Terminal) {
         let mut words = line.split_whitespace();
         let (verb, word) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let found = self.seats.iter().position(|seat| seat.word == word);
@@ -174,12 +180,19 @@ impl Band {
                 if self.seats.get(number).is_some_and(|seat| seat.mate.is_none())
                     && let Err(error) = self.start(number, folder).await
                 {
-                    say(&Event::Warning { message: error.message().to_owned() }, json);
+                    terminal.say(&Event::Warning { message: error.message().to_owned() });
                 }
             }
             ("", _) => {}
-            _ => hint(self, json),
+            _ => self.explain(terminal),
         }
+    }
+
+    /// Says what can be typed.
+    fn explain(&self, terminal: &Terminal) {
+        let words: Vec<&str> = self.seats.iter().map(|seat| seat.word.as_str()).collect();
+        terminal
+            .explain(format!("the bandmates are {}; type \"kill NAME\" or \"start NAME\"", words.join(", ")));
     }
 
     /// The nodes of the band, which no longer plays.
@@ -191,21 +204,6 @@ impl Band {
                 mate.node
             })
             .collect()
-    }
-}
-
-fn hint(band: &Band, json: bool) {
-    let words: Vec<&str> = band.seats.iter().map(|seat| seat.word.as_str()).collect();
-    if !json {
-        say(
-            &Event::Warning {
-                message: format!(
-                    "the bandmates are {}; type \"kill NAME\" or \"start NAME\"",
-                    words.join(", ")
-                ),
-            },
-            json,
-        );
     }
 }
 

@@ -10,7 +10,7 @@ use super::place::{self, CHAT, ROOT};
 use super::{Edits, Project};
 use crate::command::{Command, CommandError, MAX_COMMANDS, Outcome};
 use crate::member::PeerKey;
-use crate::order;
+use crate::order::Position;
 use crate::parameter::{Parameter, parameter};
 
 /// Most documents: three, and one for every track there ever was.
@@ -60,7 +60,7 @@ impl Project {
     }
 
     /// Position and id of each track, in order, as they would be with some edits.
-    fn track_order(&self, edits: &Edits) -> Vec<(String, String)> {
+    fn track_order(&self, edits: &Edits) -> Vec<(Position, String)> {
         let mut positions: BTreeMap<&str, Option<&str>> = BTreeMap::new();
         let stored = self.documents.get(ROOT).into_iter().flat_map(|root| root.registers("tracks/"));
         let stored = stored.map(|(key, register)| (key, &register.value));
@@ -79,7 +79,7 @@ impl Project {
         }
         let listed = positions.into_iter().filter(|(id, _)| deleted.get(id) != Some(&true));
         let mut order: Vec<_> =
-            listed.filter_map(|(id, position)| Some((position?.to_owned(), id.to_owned()))).collect();
+            listed.filter_map(|(id, position)| Some((Position::read(position?), id.to_owned()))).collect();
         order.sort_unstable();
         order
     }
@@ -146,7 +146,7 @@ impl Step<'_> {
             }
         }
         let last = self.project.track_order(self.edits).pop().map(|(position, _)| position);
-        let position = order::between(last.as_deref(), None, &mut self.project.rng);
+        let position = Position::between(last.as_ref(), None, &mut self.project.rng).text();
         self.put(ROOT, format!("tracks/{id}/kind"), ScalarValue::from(kind));
         self.put(ROOT, format!("tracks/{id}/order"), ScalarValue::from(position.as_str()));
         self.put(&place::track_document(&id), "schema".into(), ScalarValue::Int(1));
@@ -176,8 +176,9 @@ impl Step<'_> {
         }
         order.retain(|(_, other)| *other != id);
         let at = order.iter().position(|(_, other)| Some(other) == before.as_ref()).unwrap_or(order.len());
-        let position = |index: Option<usize>| index.and_then(|i| order.get(i)).map(|(p, _)| p.as_str());
-        let position = order::between(position(at.checked_sub(1)), position(Some(at)), &mut self.project.rng);
+        let position = |index: Option<usize>| index.and_then(|i| order.get(i)).map(|(position, _)| position);
+        let (before, after) = (position(at.checked_sub(1)), position(Some(at)));
+        let position = Position::between(before, after, &mut self.project.rng).text();
         self.put(ROOT, format!("tracks/{id}/order"), ScalarValue::from(position.as_str()));
         Ok(self.address.to_owned())
     }

@@ -107,6 +107,42 @@ fn changed_addresses_name_what_was_touched() {
     assert!(drain(&mut project).is_empty());
 }
 
+/// A change by another member that puts texts at keys of the root document.
+fn foreign(key: &SigningKey, session: [u8; 32], values: &[(&str, ScalarValue)]) -> Message {
+    let author = Author { member: PeerKey(key.verifying_key().to_bytes()), start: 7 };
+    let mut document = Document::new("root", session);
+    let values: BTreeMap<String, ScalarValue> =
+        values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    document.stage(author, &values).unwrap();
+    let change = document.commit(author, key, 0, &values).unwrap();
+    Message::Changes { document: "root".into(), changes: vec![change], answers: false, more: false }
+}
+
+#[test]
+fn tracks_are_added_and_moved_around_tracks_of_any_position() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let texts = ["0", " ", "5", "50", "a", "a ", "\u{10ffff}", &"0".repeat(16_384), &"z".repeat(16_384)];
+    let orders: Vec<String> = (0..texts.len()).map(|n| format!("tracks/t{n}/order")).collect();
+    let values: Vec<(&str, ScalarValue)> =
+        orders.iter().zip(texts).map(|(key, text)| (key.as_str(), ScalarValue::from(text))).collect();
+    let message = foreign(&key, project.session, &values);
+    project.handle_message(0, peer, &message.encode());
+    assert_eq!(project.track_ids().len(), texts.len(), "the stranger's tracks are here");
+    for n in 0..texts.len() {
+        let added = command(&mut project, json!([{"op": "add", "address": "/tracks"}])).unwrap().remove(0);
+        let before = format!("/tracks/t{n}");
+        command(&mut project, json!([{"op": "move", "address": added, "before": before}])).unwrap();
+        let order = project.track_ids();
+        assert!(order.iter().any(|id| added.ends_with(id)), "{n} is listed");
+    }
+    // Where there is room, they stand as they were put.
+    command(&mut project, json!([{"op": "move", "address": "/tracks/t8", "before": "/tracks/t4"}])).unwrap();
+    let order = project.track_ids();
+    let place = |id: &str| order.iter().position(|other| other == id);
+    assert_eq!(place("t8").map(|at| at + 1), place("t4"));
+}
+
 #[test]
 fn one_bad_command_undoes_the_whole_list() {
     let mut project = project(1);

@@ -6,8 +6,9 @@
 //! now and then a document is written as a whole, and the form before it is kept until the next time. Every record
 //! carries a checksum of its own, so damage inside the file is found where it is.
 //!
-//! A file that cannot be read in full is kept: it is renamed to `NAME.bad-1` (or the next free number), what could be
-//! read goes into a new file, and [`Loaded::notes`] says so.
+//! A file that cannot be read in full is kept: what could be read goes into `NAME.new`, the file is renamed to
+//! `NAME.bad-1` (or the next free number), then the new one to its name, and [`Loaded::notes`] says so. Whenever the
+//! power goes in between, the next start goes on from there.
 //!
 //! Limits: power cuts were tried with a storage that tears writes, not with real ones.
 
@@ -149,6 +150,11 @@ impl Store {
     /// Only what a person has to settle: another node uses the file, it is not accessible, or it comes from a newer
     /// program. A damaged file is no error, see [`Loaded::notes`].
     pub fn open(path: &Path) -> Result<(Store, Loaded), StoreError> {
+        let new = beside(path, ".new");
+        if !path.exists() && new.exists() {
+            // The file was set aside, and the power went before what was saved of it had its name.
+            rename(&new, path)?;
+        }
         let damage = match open_file(path) {
             Ok((database, reading)) if reading.damage.is_empty() => {
                 return Ok((Store::over_file(path, database), reading.loaded));
@@ -408,24 +414,24 @@ fn stamp(schema: u64) -> u64 {
     schema << 32 | schema
 }
 
-/// Renames a damaged file and starts a new one with what could be read.
+/// Saves what could be read of a damaged file into a new one, and renames both.
 fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let aside = (1u32..)
-        .map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".bad-{n}"));
-            PathBuf::from(name)
-        })
+        .map(|n| beside(path, &format!(".bad-{n}")))
         .find(|aside| !aside.exists())
         .ok_or_else(|| io(io::Error::from(io::ErrorKind::AlreadyExists)))?;
-    fs::rename(path, &aside).map_err(io)?;
-    let (database, _) = match open_file(path) {
-        Ok(opened) => opened,
-        Err(Opening::Fatal(error)) => return Err(error),
-        Err(Opening::Damaged(why)) => return Err(StoreError::Write(why)),
+    let new = beside(path, ".new");
+    // Left over from a start that did not get to the end of this; the damaged file still has all of it.
+    if new.exists() {
+        fs::remove_file(&new).map_err(io)?;
+    }
+    let open = |path: &Path| match open_file(path) {
+        Ok((database, _)) => Ok(Store::over_file(path, database)),
+        Err(Opening::Fatal(error)) => Err(error),
+        Err(Opening::Damaged(why)) => Err(StoreError::Write(why)),
     };
-    let mut store = Store::over_file(path, database);
+    let mut store = open(&new)?;
     let Reading { mut loaded, damage } = damaged;
     let mut writes = Vec::new();
     for document in &loaded.documents {
@@ -438,6 +444,10 @@ fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreErro
         }
     }
     store.commit(&[Batch { id: BatchId(0), writes }])?;
+    drop(store);
+    rename(path, &aside)?;
+    rename(&new, path)?;
+    let store = open(path)?;
     let records: usize = loaded.documents.iter().map(|d| d.snapshots.len() + d.log.len()).sum();
     loaded.notes.push(format!(
         "{} is damaged ({}); it was kept as {}, and a new file was begun with the {records} records that could be read",
@@ -446,6 +456,21 @@ fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreErro
         aside.display(),
     ));
     Ok((store, loaded))
+}
+
+/// The file of that ending beside another one.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Renames a file so that it stays renamed when the power goes.
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::rename(from, to)
+        .and_then(|()| fs::File::open(folder)?.sync_all())
+        .map_err(|source| StoreError::Io { path: to.to_owned(), source })
 }
 
 // --- Records ----------------------------------------------------------------------------------------------------

@@ -25,13 +25,14 @@ use crate::member::{Author, PeerKey};
 use crate::signer::Signer;
 use crate::storage::{Batch, BatchId, Loaded, Write};
 use crate::sync::PeerState;
-use crate::vetting::{SignedChange, Vetted};
+use crate::vetting::SignedChange;
 
 mod edit;
 mod exchange;
 mod place;
 mod undo;
 mod view;
+mod waiting;
 
 pub use undo::{MAX_STEPS as MAX_UNDO_STEPS, UndoError, UndoLeft, Undone};
 
@@ -102,8 +103,7 @@ pub struct Project {
     rng: StdRng,
     documents: BTreeMap<String, Document>,
     logs: BTreeMap<String, LogState>,
-    /// Changes whose dependencies have not arrived, by document, causes first.
-    waiting: BTreeMap<String, BTreeMap<(u64, [u8; 32]), Vetted>>,
+    waiting: waiting::Waiting,
     peers: BTreeMap<PeerKey, PeerState>,
     next_digest_ms: u64,
     next_batch: u64,
@@ -168,7 +168,7 @@ impl Project {
             rng,
             documents: BTreeMap::new(),
             logs: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: waiting::Waiting::default(),
             peers: BTreeMap::new(),
             next_digest_ms: 0,
             next_batch: 1,
@@ -396,6 +396,12 @@ impl Project {
 
     /// Writes values into documents, all or none, and hands the changes to the disk.
     fn write(&mut self, now_ms: u64, edits: &Edits) -> Result<Option<BatchId>, CommandError> {
+        let fits = |(name, values): (&String, _)| {
+            self.documents.get(name).is_none_or(|document| document.fits(values).is_ok())
+        };
+        if !edits.iter().all(fits) {
+            return Err(CommandError::Crowded);
+        }
         for (name, values) in edits {
             let session = self.session;
             let document = self.documents.entry(name.clone()).or_insert_with(|| Document::new(name, session));
@@ -415,7 +421,7 @@ impl Project {
             let Some(document) = self.documents.get_mut(name) else { continue };
             if let Some(change) = document.commit(self.author, &mut self.signing_key, unix_s, values) {
                 signed.push((name.clone(), change));
-                addresses.extend(values.keys().map(|key| place::address(name, key)));
+                addresses.extend(values.keys().flat_map(|key| place::addresses(name, key)));
             }
         }
         if signed.is_empty() {

@@ -430,16 +430,25 @@ impl<F: FnMut(Event)> Actor<F> {
         }
     }
 
-    /// Commits the latest values of what is dragged, as one gesture.
+    /// Commits the latest values of what is dragged, as one gesture; where one of them cannot be set any more, because
+    /// somebody deleted its track, each for itself.
     fn commit_pending(&mut self) {
         let commands = self.coalescer.take();
         if commands.is_empty() {
             return;
         }
-        match self.project.gesture(unix_ms(), &commands) {
-            Ok(_) => self.coalescer.committed(Instant::now(), &commands),
-            // It was answered that it might be lost.
-            Err(error) => (self.events)(Event::Warning(format!("the end of a drag is lost: {error}"))),
+        let whole = self.project.gesture(unix_ms(), &commands);
+        let apart = commands.len() > 1 && !matches!(whole, Ok(_) | Err(CommandError::NotSaving { .. }));
+        let outcomes: Vec<_> = match apart {
+            true => commands.chunks(1).map(|one| (one, self.project.gesture(unix_ms(), one))).collect(),
+            false => vec![(commands.as_slice(), whole)],
+        };
+        for (commands, outcome) in outcomes {
+            match outcome {
+                Ok(_) => self.coalescer.committed(Instant::now(), commands),
+                // It was answered that it might be lost.
+                Err(error) => (self.events)(Event::Warning(format!("the end of a drag is lost: {error}"))),
+            }
         }
     }
 

@@ -200,3 +200,107 @@ fn a_member_is_known_to_the_others_by_name_colour_and_instrument() {
         seen["name"] == "Alice" && seen["color"] == "#123456" && seen["instrument"] == "Trombone"
     });
 }
+
+#[test]
+fn the_sessions_name_and_a_whole_strip_reach_the_other_player() {
+    let lan = Lan::new(2);
+    let alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let strip = format!("/mixer/strip/{}", bob.id());
+    alice.edit(json!([
+        set("/session/name", json!("Tuesday")),
+        set(&format!("{strip}/pan"), json!(-0.25)),
+        set(&format!("{strip}/mute"), json!(true)),
+        set(&format!("{strip}/solo"), json!(true)),
+    ]));
+    let expected = json!({"gain_db": 0.0, "pan": -0.25, "mute": true, "solo": true});
+    eventually(seconds(5), "Bob sees it", || {
+        bob.project("/session/name") == "Tuesday"
+            && bob.api().get(&format!("/project{strip}")).json() == expected
+    });
+    assert_eq!(alice.project(&strip), expected);
+}
+
+#[test]
+fn chat_members_and_the_sessions_name_survive_sigkill() {
+    let (_lan, mut alice) = alone();
+    let member = format!("/members/{}", alice.id());
+    alice.edit(json!([
+        set("/session/name", json!("Tuesday")),
+        set(&format!("{member}/color"), json!("#123456")),
+        set(&format!("{member}/instrument"), json!("Trombone")),
+    ]));
+    for text in ["one", "two"] {
+        alice.edit(json!([{"op": "add", "address": "/chat", "value": {"text": text}}]));
+    }
+    alice.kill();
+    alice.restart();
+    assert_eq!(alice.project("/session/name"), "Tuesday");
+    let known = alice.project(&member);
+    assert_eq!(
+        (&known["name"], &known["color"], &known["instrument"]),
+        (&json!("Alice"), &json!("#123456"), &json!("Trombone"))
+    );
+    assert_eq!(texts(&alice), ["one", "two"]);
+}
+
+/// What was said, in the order in which it is shown.
+fn texts(node: &Node) -> Vec<String> {
+    let chat = node.project("/chat");
+    let chat = chat.as_array().unwrap_or_else(|| panic!("/chat is not a list: {chat}"));
+    chat.iter().map(|said| said["text"].as_str().expect("a text").into()).collect()
+}
+
+#[test]
+fn what_both_sides_of_a_split_did_to_one_thing_is_one_thing_when_it_heals() {
+    let lan = Lan::new(2);
+    if !lan.can("a LAN that splits and heals") {
+        return;
+    }
+    let alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let connected = |node: &Node| node.peers().iter().filter(|peer| peer["state"] == "connected").count();
+    let made = alice.edit(json!([add_track("Drums"), add_track("Bass"), add_track("Keys")]));
+    let say = |node: &Node, text: &str| {
+        node.edit(json!([{"op": "add", "address": "/chat", "value": {"text": text}}]));
+    };
+    say(&alice, "ready?");
+    eventually(seconds(5), "they have met", || {
+        connected(&alice) == 1
+            && connected(&bob) == 1
+            && alice.heads() == bob.heads()
+            && texts(&bob).len() == 1
+    });
+
+    lan.split(&[1]);
+    eventually(seconds(8), "both notice", || connected(&alice) == 0 && connected(&bob) == 0);
+    let strip = format!("/mixer/strip/{}", alice.id());
+    alice.edit(json!([
+        set(&format!("{strip}/gain_db"), json!(-6)),
+        set(&format!("{strip}/pan"), json!(0.5)),
+        {"op": "delete", "address": made[0]},
+    ]));
+    bob.edit(json!([
+        set(&format!("{strip}/gain_db"), json!(-12)),
+        set(&format!("{strip}/mute"), json!(true)),
+        {"op": "move", "address": made[0], "before": null},
+        {"op": "move", "address": made[2], "before": made[1]},
+    ]));
+    say(&bob, "ready!");
+    say(&bob, "one, two");
+    say(&alice, "hello?");
+
+    lan.heal();
+    eventually(seconds(10), "their projects are one", || {
+        alice.heads() == bob.heads() && texts(&alice).len() == 4
+    });
+    assert_eq!(alice.project(""), bob.project(""));
+    let mixed = alice.project(&strip);
+    assert!([-6.0, -12.0].contains(&number(&mixed, "/gain_db")), "one of the two: {mixed}");
+    assert_eq!((number(&mixed, "/pan"), &mixed["mute"]), (0.5, &json!(true)), "each kept the other's");
+    // A track that was moved while somebody deleted it is deleted, and once only is everything there.
+    assert_eq!(track_names(&alice), ["Keys", "Bass"]);
+    let said = texts(&alice);
+    let at = |text: &str| said.iter().position(|other| other == text).unwrap_or_else(|| panic!("{said:?}"));
+    assert!(at("ready?") < at("ready!") && at("ready!") < at("one, two") && at("ready?") < at("hello?"));
+}

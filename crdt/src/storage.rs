@@ -210,7 +210,9 @@ impl Store {
             }
             Err(why) => {
                 self.behind.extend(batches.iter().map(|batch| (batch.id, batch.clone())));
-                self.database.take().map(close);
+                if let Some(database) = self.database.take() {
+                    close(database);
+                }
                 Err(StoreError::Write(why))
             }
         }

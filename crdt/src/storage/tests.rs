@@ -165,13 +165,13 @@ fn saving_a_damaged_file_may_end_at_any_step_and_nothing_read_is_lost() {
     assert!(aside.exists() && !new.exists());
     let expected: Vec<u64> = (0..50).filter(|n| *n != 7).collect();
     // What stands under the three names: the file itself, what is new, what was set aside.
-    let steps: [(Option<&[u8]>, Option<&[u8]>, Option<&[u8]>); 4] = [
-        (Some(&damaged), Some(&saved[..4_096]), None),
-        (Some(&damaged), Some(&saved), None),
-        (None, Some(&saved), Some(&damaged)),
-        (Some(&saved), None, Some(&damaged)),
+    let steps: [[Option<&[u8]>; 3]; 4] = [
+        [Some(&damaged), Some(&saved[..4_096]), None],
+        [Some(&damaged), Some(&saved), None],
+        [None, Some(&saved), Some(&damaged)],
+        [Some(&saved), None, Some(&damaged)],
     ];
-    for (step, (own, fresh, old)) in steps.into_iter().enumerate() {
+    for (step, [own, fresh, old]) in steps.into_iter().enumerate() {
         for (name, bytes) in [(&path, own), (&new, fresh), (&aside, old)] {
             let _ = fs::remove_file(name);
             if let Some(bytes) = bytes {

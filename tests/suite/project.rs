@@ -1,6 +1,8 @@
 //! The shared project: what was acknowledged stays, what was made apart merges.
 
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 use tests::{Lan, Node, Options, eventually, ms, number, seconds};
 
@@ -46,6 +48,70 @@ fn an_acknowledged_edit_survives_sigkill_at_once() {
         assert_eq!(number(&alice.project(&strip), "/gain_db"), -3.0 - f64::from(round));
     }
     assert_eq!(track_names(&alice).len(), 5);
+}
+
+/// A file system of a few megabytes at a path, gone on drop.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this machine does not permit it.
+    fn mounted(at: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(at);
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(at.to_owned()))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    fn fill(&self) {
+        // Ends with an error, as it is meant to.
+        let _ = std::fs::write(self.ballast(), vec![1; 16 << 20]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_once_there_is_room_everything_is_saved() {
+    let lan = Lan::new(1);
+    let mut alice = Node::prepared(lan.host(0), Options::named("Alice").with(&["--no-mdns", "--no-link"]));
+    let Some(disk) = SmallDisk::mounted(&alice.data_dir()) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    alice.restart();
+    alice.edit(json!([add_track("Before")]));
+    disk.fill();
+    let say =
+        |n: usize| json!({"op": "add", "address": "/chat", "value": {"text": format!("{n}").repeat(500)}});
+    let mut said = 0;
+    let refused = (0..200).find_map(|n| {
+        let list: Vec<Value> = (0..10).map(|_| say(1_000 + n)).collect();
+        let reply = alice.api().patch("/project", &json!({"commands": list}));
+        said += 10;
+        (reply.status != 200).then_some(reply)
+    });
+    let refused = refused.expect("the disk is full");
+    let detail = refused.problem(500);
+    assert!(detail.contains("disk space"), "{detail}");
+    assert_eq!(alice.status()["doc"]["saved"], false);
+    let reply = alice.api().patch("/project", &json!({"commands": [add_track("Meanwhile")]}));
+    assert!(reply.problem(500).contains("not being saved"), "{reply:?}");
+
+    std::fs::remove_file(disk.ballast()).expect("make room");
+    eventually(seconds(20), "what waited is saved", || alice.status()["doc"]["saved"] == true);
+    alice.edit(json!([add_track("After")]));
+    alice.kill();
+    alice.restart();
+    assert_eq!(track_names(&alice), ["Before", "After"]);
+    assert_eq!(texts(&alice).len(), said.min(200), "also what was not acknowledged is there");
 }
 
 #[test]

@@ -136,6 +136,12 @@ pub enum CommandError {
         /// What the disk said.
         reason: String,
     },
+    /// The edit would be larger than others take, because of what they have written at once.
+    #[error(
+        "too many members have set this at the same time to set it in one list; send fewer commands at a time, or try again \
+         in a few seconds"
+    )]
+    Crowded,
     /// The document engine refused the edit.
     #[error("the edit could not be made ({reason}); nothing was changed, please report this")]
     Engine {

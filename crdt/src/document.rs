@@ -13,7 +13,8 @@
 //!
 //! Limits: history is kept for ever; about 8 bytes on disk, and 64 more for its signature, per change.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 
 use automerge::iter::MapRangeItem;
@@ -25,7 +26,7 @@ use sha2::{Digest, Sha256};
 
 use crate::member::{Author, PeerKey};
 use crate::signer::Sign;
-use crate::vetting::{Chain, Refusal, SignedChange, Vetted, guarded};
+use crate::vetting::{Chain, MAX_CHANGE_BYTES, MAX_DEPENDENCIES, Refusal, SignedChange, Vetted, guarded};
 
 /// The tail may be this share of the whole history before the document is loaded back: 1/64, so that checking adds
 /// 64 times the load cost of one change (about 3 µs) to each change.
@@ -201,7 +202,39 @@ impl Document {
         self.runs.contains_key(&author)
     }
 
+    /// How many branches are open: changes that nothing builds on yet.
+    pub(crate) fn branches(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// How many values were written at once at a key.
+    pub(crate) fn rival_count(&self, key: &str) -> usize {
+        guarded("reading it", || self.doc.get_all(ROOT, key).map_or(0, |all| all.len())).unwrap_or_default()
+    }
+
     // --- Writing here ---------------------------------------------------------------------------------------
+
+    /// Whether a change with these values is one that others take. It names every branch that is open and every value it
+    /// replaces, so its size is not the writer's alone to choose.
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub(crate) fn fits(&self, edits: &BTreeMap<String, ScalarValue>) -> Result<(), Refusal> {
+        if self.branches() > MAX_DEPENDENCIES {
+            return Err(Refusal::TooLarge("dependencies"));
+        }
+        let size = |(key, value): (&String, &ScalarValue)| {
+            let value = match value {
+                ScalarValue::Str(text) => text.len(),
+                ScalarValue::Bytes(bytes) => bytes.len(),
+                _ => 8,
+            };
+            // What is replaced is named by its author, 41 bytes for the first time, and its number.
+            12 + key.len() + value + 50 * self.rival_count(key)
+        };
+        let bytes = 256 + 32 * self.branches() + edits.iter().map(size).sum::<usize>();
+        if bytes > MAX_CHANGE_BYTES { Err(Refusal::TooLarge("bytes")) } else { Ok(()) }
+    }
 
     /// Writes values, each key once, without committing them.
     ///
@@ -281,6 +314,7 @@ impl Document {
         if change.seq() > next {
             return Ok(Received::TooEarly);
         }
+        self.chain(*author).next(&hash.0).verify(author.member, &signed.signature)?;
         let mut first_operation = 1;
         for dependency in change.deps() {
             match self.last_operation.get(&dependency.0) {
@@ -288,7 +322,6 @@ impl Document {
                 None => return Ok(Received::TooEarly),
             }
         }
-        self.chain(*author).next(&hash.0).verify(author.member, &signed.signature)?;
         if change.start_op().get() != first_operation {
             return Err(Refusal::Malformed("operation counter"));
         }
@@ -342,20 +375,29 @@ impl Document {
         unsent: (Author, u64),
         max_bytes: usize,
     ) -> (Vec<SignedChange>, bool) {
-        let mut missing: Vec<(u64, Author, [u8; 32], Vec<u8>)> = Vec::new();
+        // Each author's changes are in order, so a step costs what the number of authors is, however long the history.
+        let mut runs = Vec::new();
+        let mut next = BinaryHeap::new();
         for (author, run) in &self.runs {
             let from = have.get(author).map_or(0, |n| usize::try_from(*n).unwrap_or(usize::MAX));
             let most = if *author == unsent.0 { unsent.1 as usize } else { usize::MAX };
-            let links = run.links.iter().take(most).skip(from);
-            missing
-                .extend(links.map(|link| (link.first_operation, *author, link.hash, link.signature.clone())));
+            let mut links = run.links.iter().take(most).skip(from);
+            if let Some(link) = links.next() {
+                next.push(Reverse((link.first_operation, *author, link.hash, runs.len())));
+                runs.push((link, links));
+            }
         }
-        missing.sort_unstable();
         let mut bytes = 0;
         let mut changes = Vec::new();
-        for (_, _, hash, signature) in missing {
+        while let Some(Reverse((_, author, hash, at))) = next.pop() {
             if bytes >= max_bytes {
                 return (changes, true);
+            }
+            let Some((link, links)) = runs.get_mut(at) else { continue };
+            let signature = link.signature.clone();
+            if let Some(following) = links.next() {
+                *link = following;
+                next.push(Reverse((following.first_operation, author, following.hash, at)));
             }
             let Some(change) = self.doc.get_change_by_hash(&ChangeHash(hash)) else { continue };
             let signed = SignedChange { bytes: change.raw_bytes().to_vec(), signature };

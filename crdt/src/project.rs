@@ -25,13 +25,14 @@ use crate::member::{Author, PeerKey};
 use crate::signer::Signer;
 use crate::storage::{Batch, BatchId, Loaded, Write};
 use crate::sync::PeerState;
-use crate::vetting::{SignedChange, Vetted};
+use crate::vetting::SignedChange;
 
 mod edit;
 mod exchange;
 mod place;
 mod undo;
 mod view;
+mod waiting;
 
 pub use undo::{MAX_STEPS as MAX_UNDO_STEPS, UndoError, UndoLeft, Undone};
 
@@ -39,8 +40,8 @@ pub use undo::{MAX_STEPS as MAX_UNDO_STEPS, UndoError, UndoLeft, Undone};
 const MAX_QUEUED_SENDS: usize = 1_024;
 /// Most writes that wait for the disk; with more, edits are refused and changes from others wait at those others.
 const MAX_UNSAVED_BATCHES: usize = 1_024;
-/// How long after a failed write it is tried again.
-const STORE_RETRY_MS: u64 = 1_000;
+/// How long after a failed write it is tried again: at first, and at most, after twice as long each time.
+const STORE_RETRY_MS: (u64, u64) = (1_000, 8_000);
 /// A document is written as a whole when this many changes have been written singly since the last time.
 const COMPACT_AFTER_CHANGES: usize = 1_000;
 
@@ -102,14 +103,12 @@ pub struct Project {
     rng: StdRng,
     documents: BTreeMap<String, Document>,
     logs: BTreeMap<String, LogState>,
-    /// Changes whose dependencies have not arrived, by document, causes first.
-    waiting: BTreeMap<String, BTreeMap<(u64, [u8; 32]), Vetted>>,
+    waiting: waiting::Waiting,
     peers: BTreeMap<PeerKey, PeerState>,
     next_digest_ms: u64,
     next_batch: u64,
     unsaved: BTreeMap<BatchId, Unsaved>,
-    /// Why the last write failed, and when to try again.
-    store_failure: Option<(String, u64)>,
+    store_failure: Option<StoreFailure>,
     outputs: VecDeque<Output>,
     queued_sends: usize,
     clock: SteadyClock,
@@ -122,6 +121,13 @@ struct LogState {
     next: u64,
     changes: usize,
     generation: u64,
+}
+
+/// The disk does not write.
+struct StoreFailure {
+    reason: String,
+    retry_ms: u64,
+    delay_ms: u64,
 }
 
 struct Unsaved {
@@ -162,7 +168,7 @@ impl Project {
             rng,
             documents: BTreeMap::new(),
             logs: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: waiting::Waiting::default(),
             peers: BTreeMap::new(),
             next_digest_ms: 0,
             next_batch: 1,
@@ -225,7 +231,7 @@ impl Project {
     }
 
     /// The disk's answer to [`Output::Store`]: the batch is durable, or why not. A failed batch comes out of
-    /// [`Project::poll`] again after a second.
+    /// [`Project::poll`] again, after a second at first and eight at most.
     pub fn handle_stored(&mut self, now_ms: u64, batch: BatchId, result: Result<(), String>) {
         let now = self.clock.steady(now_ms);
         match result {
@@ -239,11 +245,14 @@ impl Project {
             Err(reason) => {
                 if let Some(unsaved) = self.unsaved.get_mut(&batch) {
                     unsaved.failed = true;
-                    if self.store_failure.is_none() {
-                        self.outputs
-                            .push_back(Output::Warning(format!("the project cannot be saved: {reason}")));
-                    }
-                    self.store_failure = Some((reason, now + STORE_RETRY_MS));
+                    let delay_ms = match &self.store_failure {
+                        Some(failure) => failure.delay_ms,
+                        None => {
+                            self.warn(format!("the project cannot be saved: {reason}"));
+                            STORE_RETRY_MS.0
+                        }
+                    };
+                    self.store_failure = Some(StoreFailure { reason, retry_ms: now + delay_ms, delay_ms });
                 }
             }
         }
@@ -252,10 +261,11 @@ impl Project {
     /// To be called when the time of [`Project::poll_deadline`] has come.
     pub fn handle_deadline(&mut self, now_ms: u64) {
         let now = self.clock.steady(now_ms);
-        if let Some((_, retry_ms)) = &mut self.store_failure
-            && *retry_ms <= now
+        if let Some(failure) = &mut self.store_failure
+            && failure.retry_ms <= now
         {
-            *retry_ms = now + STORE_RETRY_MS;
+            failure.delay_ms = (failure.delay_ms * 2).min(STORE_RETRY_MS.1);
+            failure.retry_ms = now + failure.delay_ms;
             for unsaved in self.unsaved.values_mut().filter(|unsaved| unsaved.failed) {
                 self.outputs.push_back(Output::Store(unsaved.batch.clone()));
             }
@@ -266,7 +276,7 @@ impl Project {
     /// When [`Project::handle_deadline`] is to be called next, on the clock of `now_ms`.
     pub fn poll_deadline(&self) -> Option<u64> {
         let digest = (!self.peers.is_empty()).then_some(self.next_digest_ms);
-        let retry = self.store_failure.as_ref().map(|(_, retry_ms)| *retry_ms);
+        let retry = self.store_failure.as_ref().map(|failure| failure.retry_ms);
         digest.into_iter().chain(retry).min().map(|steady| self.clock.given(steady))
     }
 
@@ -297,6 +307,12 @@ impl Project {
     /// Whether a batch is on disk.
     pub fn is_durable(&self, batch: BatchId) -> bool {
         !self.unsaved.contains_key(&batch) && batch.0 < self.next_batch
+    }
+
+    /// The latest batch that is not on disk; `None` if everything is. When that one is, so is what stands in the project
+    /// now.
+    pub fn newest_unsaved(&self) -> Option<BatchId> {
+        self.unsaved.keys().next_back().copied()
     }
 
     // --- Loading --------------------------------------------------------------------------------------------
@@ -369,8 +385,8 @@ impl Project {
     /// # Errors
     /// [`CommandError::NotSaving`]: none is taken until the disk writes again.
     pub fn check_saving(&self) -> Result<(), CommandError> {
-        if let Some((reason, _)) = &self.store_failure {
-            return Err(CommandError::NotSaving { reason: reason.clone() });
+        if let Some(failure) = &self.store_failure {
+            return Err(CommandError::NotSaving { reason: failure.reason.clone() });
         }
         if self.unsaved.len() >= MAX_UNSAVED_BATCHES {
             return Err(CommandError::NotSaving { reason: "the disk does not keep up".into() });
@@ -380,6 +396,12 @@ impl Project {
 
     /// Writes values into documents, all or none, and hands the changes to the disk.
     fn write(&mut self, now_ms: u64, edits: &Edits) -> Result<Option<BatchId>, CommandError> {
+        let fits = |(name, values): (&String, _)| {
+            self.documents.get(name).is_none_or(|document| document.fits(values).is_ok())
+        };
+        if !edits.iter().all(fits) {
+            return Err(CommandError::Crowded);
+        }
         for (name, values) in edits {
             let session = self.session;
             let document = self.documents.entry(name.clone()).or_insert_with(|| Document::new(name, session));
@@ -399,7 +421,7 @@ impl Project {
             let Some(document) = self.documents.get_mut(name) else { continue };
             if let Some(change) = document.commit(self.author, &mut self.signing_key, unix_s, values) {
                 signed.push((name.clone(), change));
-                addresses.extend(values.keys().map(|key| place::address(name, key)));
+                addresses.extend(values.keys().flat_map(|key| place::addresses(name, key)));
             }
         }
         if signed.is_empty() {

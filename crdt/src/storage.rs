@@ -6,12 +6,14 @@
 //! now and then a document is written as a whole, and the form before it is kept until the next time. Every record
 //! carries a checksum of its own, so damage inside the file is found where it is.
 //!
-//! A file that cannot be read in full is kept: it is renamed to `NAME.bad-1` (or the next free number), what could be
-//! read goes into a new file, and [`Loaded::notes`] says so.
+//! A file that cannot be read in full is kept: what could be read goes into `NAME.new`, the file is renamed to
+//! `NAME.bad-1` (or the next free number), then the new one to its name, and [`Loaded::notes`] says so. Whenever the
+//! power goes in between, the next start goes on from there.
 //!
 //! Limits: power cuts were tried with a storage that tears writes, not with real ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -123,9 +125,22 @@ pub enum StoreError {
 }
 
 /// The project's file.
-#[derive(Debug)]
+///
+/// The database engine refuses everything after one error of the disk. So after a failed write the database is closed,
+/// and before the next one it is opened again, from what the disk really holds. What failed is kept and goes into the
+/// next transaction, before anything newer: a durable batch never lacks one before it.
 pub struct Store {
-    database: Database,
+    /// `None` after a failed write.
+    database: Option<Database>,
+    reopen: Box<dyn Fn() -> Result<Database, String> + Send>,
+    /// What failed; at most what the project lets wait.
+    behind: BTreeMap<BatchId, Batch>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("database", &self.database).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -135,9 +150,14 @@ impl Store {
     /// Only what a person has to settle: another node uses the file, it is not accessible, or it comes from a newer
     /// program. A damaged file is no error, see [`Loaded::notes`].
     pub fn open(path: &Path) -> Result<(Store, Loaded), StoreError> {
+        let new = beside(path, ".new");
+        if !path.exists() && new.exists() {
+            // The file was set aside, and the power went before what was saved of it had its name.
+            rename(&new, path)?;
+        }
         let damage = match open_file(path) {
             Ok((database, reading)) if reading.damage.is_empty() => {
-                return Ok((Store { database }, reading.loaded));
+                return Ok((Store::over_file(path, database), reading.loaded));
             }
             Ok((database, reading)) => {
                 close(database);
@@ -149,35 +169,74 @@ impl Store {
         set_aside(path, damage)
     }
 
-    /// Opens a store over any storage, for tests and simulations; damage is reported, not repaired.
+    fn over_file(path: &Path, database: Database) -> Store {
+        let path = path.to_owned();
+        // Never made anew: a new file would lack everything before.
+        let reopen = move || Database::open(&path).map_err(|error| error.to_string());
+        Store { database: Some(database), reopen: Box::new(reopen), behind: BTreeMap::new() }
+    }
+
+    /// Opens a store over any storage, for tests and simulations; damage is reported, not repaired. A clone of
+    /// `backend` is the same storage.
     ///
     /// # Errors
     /// The storage cannot be opened at all.
-    pub fn open_backend(backend: impl StorageBackend) -> Result<(Store, Loaded), StoreError> {
-        let open = || Database::builder().create_with_backend(backend);
-        let mut database = catch_unwind(AssertUnwindSafe(open))
-            .map_err(|_| StoreError::Write("the database engine broke down".into()))?
-            .map_err(|error| StoreError::Write(error.to_string()))?;
+    pub fn open_backend(backend: impl StorageBackend + Clone) -> Result<(Store, Loaded), StoreError> {
+        let reopen = move || {
+            let open = || Database::builder().create_with_backend(backend.clone());
+            catch_unwind(AssertUnwindSafe(open))
+                .map_err(|_| "the database engine broke down".to_owned())?
+                .map_err(|error| error.to_string())
+        };
+        let mut database = reopen().map_err(StoreError::Write)?;
         let mut reading = read(&mut database).map_err(StoreError::Write)?;
         reading.loaded.notes = reading.damage;
-        Ok((Store { database }, reading.loaded))
+        let store = Store { database: Some(database), reopen: Box::new(reopen), behind: BTreeMap::new() };
+        Ok((store, reading.loaded))
     }
 
-    /// Writes batches in one durable transaction: when this returns, they survive a power cut.
+    /// Writes batches in one durable transaction: when this returns, they survive a power cut, and so do all that were
+    /// handed in before, those that failed included.
     ///
     /// Writing a batch a second time changes nothing. May block for as long as the disk takes.
     ///
     /// # Errors
     /// Nothing of it is durable.
     pub fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        match self.try_commit(batches) {
+            Ok(()) => {
+                self.behind.clear();
+                Ok(())
+            }
+            Err(why) => {
+                self.behind.extend(batches.iter().map(|batch| (batch.id, batch.clone())));
+                if let Some(database) = self.database.take() {
+                    close(database);
+                }
+                Err(StoreError::Write(why))
+            }
+        }
+    }
+
+    fn try_commit(&mut self, batches: &[Batch]) -> Result<(), String> {
+        let database = match &mut self.database {
+            Some(database) => database,
+            closed => {
+                let opened = catch_unwind(AssertUnwindSafe(|| (self.reopen)()));
+                closed.insert(opened.map_err(|_| "the database engine broke down".to_owned())??)
+            }
+        };
+        let again: BTreeSet<BatchId> = batches.iter().map(|batch| batch.id).collect();
+        let behind = self.behind.values().filter(|batch| !again.contains(&batch.id));
+        let writes = behind.chain(batches).flat_map(|batch| &batch.writes);
         let commit = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let transaction = database.begin_write()?;
             {
                 let mut snapshots = transaction.open_table(SNAPSHOTS)?;
                 let mut log = transaction.open_table(LOG)?;
                 let mut about = transaction.open_table(ABOUT)?;
                 about.insert("schema", stamp(SCHEMA))?;
-                for write in batches.iter().flat_map(|batch| &batch.writes) {
+                for write in writes {
                     match write {
                         Write::Append { document, n, change } => {
                             log.insert((document.as_str(), *n), record((document, *n), change).as_slice())?;
@@ -206,8 +265,8 @@ impl Store {
         };
         match catch_unwind(AssertUnwindSafe(commit)) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(StoreError::Write(error.to_string())),
-            Err(_) => Err(StoreError::Write("the database engine broke down".into())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the database engine broke down".into()),
         }
     }
 }
@@ -357,24 +416,24 @@ fn stamp(schema: u64) -> u64 {
     schema << 32 | schema
 }
 
-/// Renames a damaged file and starts a new one with what could be read.
+/// Saves what could be read of a damaged file into a new one, and renames both.
 fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let aside = (1u32..)
-        .map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".bad-{n}"));
-            PathBuf::from(name)
-        })
+        .map(|n| beside(path, &format!(".bad-{n}")))
         .find(|aside| !aside.exists())
         .ok_or_else(|| io(io::Error::from(io::ErrorKind::AlreadyExists)))?;
-    fs::rename(path, &aside).map_err(io)?;
-    let (database, _) = match open_file(path) {
-        Ok(opened) => opened,
-        Err(Opening::Fatal(error)) => return Err(error),
-        Err(Opening::Damaged(why)) => return Err(StoreError::Write(why)),
+    let new = beside(path, ".new");
+    // Left over from a start that did not get to the end of this; the damaged file still has all of it.
+    if new.exists() {
+        fs::remove_file(&new).map_err(io)?;
+    }
+    let open = |path: &Path| match open_file(path) {
+        Ok((database, _)) => Ok(Store::over_file(path, database)),
+        Err(Opening::Fatal(error)) => Err(error),
+        Err(Opening::Damaged(why)) => Err(StoreError::Write(why)),
     };
-    let mut store = Store { database };
+    let mut store = open(&new)?;
     let Reading { mut loaded, damage } = damaged;
     let mut writes = Vec::new();
     for document in &loaded.documents {
@@ -387,6 +446,10 @@ fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreErro
         }
     }
     store.commit(&[Batch { id: BatchId(0), writes }])?;
+    drop(store);
+    rename(path, &aside)?;
+    rename(&new, path)?;
+    let store = open(path)?;
     let records: usize = loaded.documents.iter().map(|d| d.snapshots.len() + d.log.len()).sum();
     loaded.notes.push(format!(
         "{} is damaged ({}); it was kept as {}, and a new file was begun with the {records} records that could be read",
@@ -395,6 +458,21 @@ fn set_aside(path: &Path, damaged: Reading) -> Result<(Store, Loaded), StoreErro
         aside.display(),
     ));
     Ok((store, loaded))
+}
+
+/// The file of that ending beside another one.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Renames a file so that it stays renamed when the power goes.
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::rename(from, to)
+        .and_then(|()| fs::File::open(folder)?.sync_all())
+        .map_err(|source| StoreError::Io { path: to.to_owned(), source })
 }
 
 // --- Records ----------------------------------------------------------------------------------------------------

@@ -104,8 +104,8 @@ impl PeerState {
             asked: BTreeMap::new(),
             // Eight members' gestures stay far below; see the findings on commit rates (4 per second each).
             change_budget: Budget::new(now_ms, 2_000, 500),
-            // A first copy of a thousand documents takes a thousand questions.
-            question_budget: Budget::new(now_ms, 2_048, 200),
+            // An answer costs about 15 ms. Whoever takes in a first copy asks ten times a second, see [`ANSWER_BYTES`].
+            question_budget: Budget::new(now_ms, 256, 20),
         }
     }
 

@@ -20,6 +20,9 @@
 //! begun with the session and the document's name. So a signature covers everything before it, and a change can be
 //! replayed neither into another session nor into another document.
 //!
+//! A node's own changes must pass as well, or its peers would hold it for hostile: their size depends on what others
+//! wrote, so [`crate::document::Document::fits`] asks before they are made.
+//!
 //! Limits: parsing happens in the node's own process. A separate process with a memory limit, which would hold
 //! even a flaw that none of these steps foresee, is not built; what stands in for it is the count in step 1. Values
 //! are not judged here but where they are read, see [`crate::parameter`].
@@ -40,8 +43,10 @@ pub(crate) const MAX_CHANGE_BYTES: usize = 64 * 1024;
 /// Most operations in one change.
 pub(crate) const MAX_OPERATIONS: usize = 4_096;
 /// Most changes one change may directly depend on. An honest node merges what it has, so this is the number of
-/// branches that can be open at once.
-const MAX_DEPENDENCIES: usize = 256;
+/// branches that can be open at once; [`crate::project`] keeps it at half of that.
+pub(crate) const MAX_DEPENDENCIES: usize = 256;
+/// An ed25519 signature, in bytes.
+const SIGNATURE_BYTES: usize = 64;
 /// Longest key of a register, in bytes.
 const MAX_KEY_BYTES: usize = 128;
 /// Largest value of a register, in bytes.
@@ -60,6 +65,14 @@ pub(crate) struct Vetted {
     pub(crate) author: Author,
     pub(crate) puts: Vec<Put>,
     pub(crate) signed: SignedChange,
+}
+
+impl Vetted {
+    /// About how much memory it takes, in bytes, and not less.
+    pub(crate) fn memory(&self) -> usize {
+        let put = |put: &Put| 128 + put.key.len() + 96 * put.replaces.len();
+        1_024 + 3 * self.signed.bytes.len() + self.puts.iter().map(put).sum::<usize>()
+    }
 }
 
 /// One value put at a key of the root map.
@@ -90,6 +103,9 @@ pub(crate) enum Refusal {
 pub(crate) fn vet(signed: SignedChange) -> Result<Vetted, Refusal> {
     if signed.bytes.len() > MAX_CHANGE_BYTES {
         return Err(Refusal::TooLarge("bytes"));
+    }
+    if signed.signature.len() != SIGNATURE_BYTES {
+        return Err(Refusal::Signature);
     }
     chunk::check(&signed.bytes)?;
     let change = guarded("reading it", || Change::from_bytes(signed.bytes.clone()))?

@@ -54,7 +54,7 @@ fn a_full_disk_refuses_edits_says_why_and_recovers() {
     let project = &mut band.nodes[0].project;
     let tempo = |value| Command::Set { address: "/transport/tempo_bpm".into(), value: json!(value) };
     project.command(1_000, &[tempo(80.0)]).unwrap();
-    for now_ms in [1_000, 2_000, 3_000] {
+    for now_ms in [1_000, 2_000, 4_000] {
         project.handle_deadline(now_ms);
         while let Some(output) = project.poll() {
             if let Output::Store(batch) = output {
@@ -70,8 +70,66 @@ fn a_full_disk_refuses_edits_says_why_and_recovers() {
         full = now_ms < 2_000;
     }
     assert!(project.saved());
-    project.command(3_000, &[tempo(82.0)]).unwrap();
+    project.command(4_000, &[tempo(82.0)]).unwrap();
     assert_eq!(project.number("/transport/tempo_bpm"), Some(82.0));
+}
+
+#[test]
+fn a_disk_that_failed_for_a_while_takes_everything_once_it_writes_again() {
+    let mut band = Band::new(2);
+    band.connect_all();
+    band.deliver();
+    for after in 0..12 {
+        // The disk fails at one step of a write after the other.
+        let tempo = 60.0 + after as f64;
+        band.set(0, "/session/name", format!("Before {after}"));
+        band.nodes[0].disk.0.lock().unwrap().dies_after = Some(after);
+        band.set(0, "/transport/tempo_bpm", tempo);
+        if !band.nodes[0].project.saved() {
+            band.pass(20_000);
+            let set = Command::Set { address: "/transport/tempo_bpm".into(), value: json!(999) };
+            let error = band.nodes[0].project.command(band.now_ms, &[set]).unwrap_err();
+            assert!(error.to_string().contains("not being saved"), "{error}");
+        }
+        band.nodes[0].disk.0.lock().unwrap().dies_after = None;
+        band.pass(10_000);
+        assert!(band.nodes[0].project.saved(), "failed after {after} steps");
+        assert_eq!(band.read(1, "/transport/tempo_bpm"), json!(tempo));
+        band.set(0, "/session/name", format!("After {after}"));
+        band.deliver();
+        band.assert_equal();
+        let before = (band.nodes[0].project.heads_hash(), band.nodes[0].project.to_json());
+        band.restart(0, |_| 0);
+        assert_eq!((band.nodes[0].project.heads_hash(), band.nodes[0].project.to_json()), before);
+        band.connect_all();
+        band.pass(3_000);
+    }
+}
+
+#[test]
+fn what_follows_a_failed_write_is_not_durable_without_it() {
+    let disk = band::Disk::default();
+    let (mut store, stored) = Store::open_backend(disk.clone()).unwrap();
+    let mut node = Project::new(Config { signing_key: key(0), session: "jam".into(), seed: [1; 32] }, stored);
+    let mut batches = Vec::new();
+    for tempo in [80, 90] {
+        let set = Command::Set { address: "/transport/tempo_bpm".into(), value: json!(tempo) };
+        node.command(0, &[set]).unwrap();
+        batches.extend(std::iter::from_fn(|| node.poll()).filter_map(|output| match output {
+            Output::Store(batch) => Some(batch),
+            _ => None,
+        }));
+    }
+    disk.0.lock().unwrap().dies_after = Some(0);
+    assert!(store.commit(&batches[..1]).is_err());
+    disk.0.lock().unwrap().dies_after = None;
+    store.commit(&batches[1..]).unwrap();
+    drop(store);
+    disk.cut_power(|_| 0);
+    let (_store, stored) = Store::open_backend(disk).unwrap();
+    let mut node = Project::new(Config { signing_key: key(0), session: "jam".into(), seed: [2; 32] }, stored);
+    assert_eq!(node.poll(), None, "nothing stored is without what it builds on");
+    assert_eq!(node.number("/transport/tempo_bpm"), Some(90.0));
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn what_somebody_else_changed_since_stays_and_is_named() {
     redo(&mut band, 0).unwrap();
     assert_eq!(band.read(0, TEMPO), json!(111.0), "redo is no way around");
     band.deliver();
-    set(&mut band, 1, "/transport/time_signature", "7/8");
+    set(&mut band, 1, "/transport/time_signature", "7/4");
     band.deliver();
     let error = undo(&mut band, 0).unwrap_err();
     assert!(matches!(error, UndoError::ChangedSince { .. }));

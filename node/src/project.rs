@@ -89,9 +89,10 @@ pub enum EditError {
     /// A command is wrong; nothing was applied.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// Applied in memory and sent to the band, but the disk refused it.
+    /// Applied in memory, but the disk refused it; the band hears of it once it is saved.
     #[error(
-        "the edit could not be saved: {0}; free some disk space, it is kept in memory and by the other members"
+        "the edit is not saved yet: {0}; free some disk space: it is kept in memory, is tried again every few seconds, and \
+         reaches the other members once it is saved"
     )]
     NotSaved(String),
     /// No answer.
@@ -441,31 +442,36 @@ impl<F: FnMut(Event)> Actor<F> {
         }
     }
 
-    /// Commits the latest values of what is dragged, as one gesture.
+    /// Commits the latest values of what is dragged, as one gesture; where one of them cannot be set any more, because
+    /// somebody deleted its track, each for itself.
     fn commit_pending(&mut self) {
         let commands = self.coalescer.take();
         if commands.is_empty() {
             return;
         }
-        match self.project.gesture(unix_ms(), &commands) {
-            Ok(_) => self.coalescer.committed(Instant::now(), &commands),
-            // It was answered that it might be lost.
-            Err(error) => (self.events)(Event::Warning(format!("the end of a drag is lost: {error}"))),
+        let whole = self.project.gesture(unix_ms(), &commands);
+        let apart = commands.len() > 1 && !matches!(whole, Ok(_) | Err(CommandError::NotSaving { .. }));
+        let outcomes: Vec<_> = match apart {
+            true => commands.chunks(1).map(|one| (one, self.project.gesture(unix_ms(), one))).collect(),
+            false => vec![(commands.as_slice(), whole)],
+        };
+        for (commands, outcome) in outcomes {
+            match outcome {
+                Ok(_) => self.coalescer.committed(Instant::now(), commands),
+                // It was answered that it might be lost.
+                Err(error) => (self.events)(Event::Warning(format!("the end of a drag is lost: {error}"))),
+            }
         }
     }
 
     /// Answers an edit, at once or when its batch is on disk.
     fn answer(&mut self, reply: Reply, results: Vec<Outcome>, batch: Option<BatchId>, wait: bool) {
         let edited = Edited { results, heads_hash: self.project.heads_hash(), durable: false };
-        match batch {
-            Some(batch) if wait && !self.project.is_durable(batch) => {
-                self.waiting.entry(batch).or_default().push((reply, edited));
-            }
-            // Nothing changed, so nothing has to be written.
-            batch => {
-                let durable = batch.is_none_or(|batch| self.project.is_durable(batch));
-                self.answers.push((reply, Ok(Edited { durable, ..edited })));
-            }
+        // What changed nothing stands only as safely as the write that made it so, which may be on its way.
+        let batch = batch.or_else(|| self.project.newest_unsaved());
+        match batch.filter(|batch| wait && !self.project.is_durable(*batch)) {
+            Some(batch) => self.waiting.entry(batch).or_default().push((reply, edited)),
+            None => self.answers.push((reply, Ok(Edited { durable: wait, ..edited }))),
         }
     }
 
@@ -517,3 +523,6 @@ fn summarise(project: &Project) -> Summary {
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,7 +176,7 @@ fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 /// A store's way to its disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DiskHandle {
     disk: Disk,
     owner: u64,

@@ -1,6 +1,8 @@
 //! The shared project: what was acknowledged stays, what was made apart merges.
 
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 use tests::{Lan, Node, Options, eventually, ms, number, seconds};
 
@@ -46,6 +48,70 @@ fn an_acknowledged_edit_survives_sigkill_at_once() {
         assert_eq!(number(&alice.project(&strip), "/gain_db"), -3.0 - f64::from(round));
     }
     assert_eq!(track_names(&alice).len(), 5);
+}
+
+/// A file system of a few megabytes at a path, gone on drop.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this machine does not permit it.
+    fn mounted(at: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(at);
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(at.to_owned()))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    fn fill(&self) {
+        // Ends with an error, as it is meant to.
+        let _ = std::fs::write(self.ballast(), vec![1; 16 << 20]);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_once_there_is_room_everything_is_saved() {
+    let lan = Lan::new(1);
+    let mut alice = Node::prepared(lan.host(0), Options::named("Alice").with(&["--no-mdns", "--no-link"]));
+    let Some(disk) = SmallDisk::mounted(&alice.data_dir()) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    alice.restart();
+    alice.edit(json!([add_track("Before")]));
+    disk.fill();
+    let say =
+        |n: usize| json!({"op": "add", "address": "/chat", "value": {"text": format!("{n}").repeat(500)}});
+    let mut said = 0;
+    let refused = (0..200).find_map(|n| {
+        let list: Vec<Value> = (0..10).map(|_| say(1_000 + n)).collect();
+        let reply = alice.api().patch("/project", &json!({"commands": list}));
+        said += 10;
+        (reply.status != 200).then_some(reply)
+    });
+    let refused = refused.expect("the disk is full");
+    let detail = refused.problem(500);
+    assert!(detail.contains("disk space"), "{detail}");
+    assert_eq!(alice.status()["doc"]["saved"], false);
+    let reply = alice.api().patch("/project", &json!({"commands": [add_track("Meanwhile")]}));
+    assert!(reply.problem(500).contains("not being saved"), "{reply:?}");
+
+    std::fs::remove_file(disk.ballast()).expect("make room");
+    eventually(seconds(20), "what waited is saved", || alice.status()["doc"]["saved"] == true);
+    alice.edit(json!([add_track("After")]));
+    alice.kill();
+    alice.restart();
+    assert_eq!(track_names(&alice), ["Before", "After"]);
+    assert_eq!(texts(&alice).len(), said.min(200), "also what was not acknowledged is there");
 }
 
 #[test]
@@ -199,4 +265,108 @@ fn a_member_is_known_to_the_others_by_name_colour_and_instrument() {
         let seen = if reply.status == 200 { reply.json() } else { Value::Null };
         seen["name"] == "Alice" && seen["color"] == "#123456" && seen["instrument"] == "Trombone"
     });
+}
+
+#[test]
+fn the_sessions_name_and_a_whole_strip_reach_the_other_player() {
+    let lan = Lan::new(2);
+    let alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let strip = format!("/mixer/strip/{}", bob.id());
+    alice.edit(json!([
+        set("/session/name", json!("Tuesday")),
+        set(&format!("{strip}/pan"), json!(-0.25)),
+        set(&format!("{strip}/mute"), json!(true)),
+        set(&format!("{strip}/solo"), json!(true)),
+    ]));
+    let expected = json!({"gain_db": 0.0, "pan": -0.25, "mute": true, "solo": true});
+    eventually(seconds(5), "Bob sees it", || {
+        bob.project("/session/name") == "Tuesday"
+            && bob.api().get(&format!("/project{strip}")).json() == expected
+    });
+    assert_eq!(alice.project(&strip), expected);
+}
+
+#[test]
+fn chat_members_and_the_sessions_name_survive_sigkill() {
+    let (_lan, mut alice) = alone();
+    let member = format!("/members/{}", alice.id());
+    alice.edit(json!([
+        set("/session/name", json!("Tuesday")),
+        set(&format!("{member}/color"), json!("#123456")),
+        set(&format!("{member}/instrument"), json!("Trombone")),
+    ]));
+    for text in ["one", "two"] {
+        alice.edit(json!([{"op": "add", "address": "/chat", "value": {"text": text}}]));
+    }
+    alice.kill();
+    alice.restart();
+    assert_eq!(alice.project("/session/name"), "Tuesday");
+    let known = alice.project(&member);
+    assert_eq!(
+        (&known["name"], &known["color"], &known["instrument"]),
+        (&json!("Alice"), &json!("#123456"), &json!("Trombone"))
+    );
+    assert_eq!(texts(&alice), ["one", "two"]);
+}
+
+/// What was said, in the order in which it is shown.
+fn texts(node: &Node) -> Vec<String> {
+    let chat = node.project("/chat");
+    let chat = chat.as_array().unwrap_or_else(|| panic!("/chat is not a list: {chat}"));
+    chat.iter().map(|said| said["text"].as_str().expect("a text").into()).collect()
+}
+
+#[test]
+fn what_both_sides_of_a_split_did_to_one_thing_is_one_thing_when_it_heals() {
+    let lan = Lan::new(2);
+    if !lan.can("a LAN that splits and heals") {
+        return;
+    }
+    let alice = Node::start(lan.host(0), Options::named("Alice"));
+    let bob = Node::start(lan.host(1), Options::named("Bob"));
+    let connected = |node: &Node| node.peers().iter().filter(|peer| peer["state"] == "connected").count();
+    let made = alice.edit(json!([add_track("Drums"), add_track("Bass"), add_track("Keys")]));
+    let say = |node: &Node, text: &str| {
+        node.edit(json!([{"op": "add", "address": "/chat", "value": {"text": text}}]));
+    };
+    say(&alice, "ready?");
+    eventually(seconds(5), "they have met", || {
+        connected(&alice) == 1
+            && connected(&bob) == 1
+            && alice.heads() == bob.heads()
+            && texts(&bob).len() == 1
+    });
+
+    lan.split(&[1]);
+    eventually(seconds(8), "both notice", || connected(&alice) == 0 && connected(&bob) == 0);
+    let strip = format!("/mixer/strip/{}", alice.id());
+    alice.edit(json!([
+        set(&format!("{strip}/gain_db"), json!(-6)),
+        set(&format!("{strip}/pan"), json!(0.5)),
+        {"op": "delete", "address": made[0]},
+    ]));
+    bob.edit(json!([
+        set(&format!("{strip}/gain_db"), json!(-12)),
+        set(&format!("{strip}/mute"), json!(true)),
+        {"op": "move", "address": made[0], "before": null},
+        {"op": "move", "address": made[2], "before": made[1]},
+    ]));
+    say(&bob, "ready!");
+    say(&bob, "one, two");
+    say(&alice, "hello?");
+
+    lan.heal();
+    eventually(seconds(10), "their projects are one", || {
+        alice.heads() == bob.heads() && texts(&alice).len() == 4
+    });
+    assert_eq!(alice.project(""), bob.project(""));
+    let mixed = alice.project(&strip);
+    assert!([-6.0, -12.0].contains(&number(&mixed, "/gain_db")), "one of the two: {mixed}");
+    assert_eq!((number(&mixed, "/pan"), &mixed["mute"]), (0.5, &json!(true)), "each kept the other's");
+    // A track that was moved while somebody deleted it is deleted, and once only is everything there.
+    assert_eq!(track_names(&alice), ["Keys", "Bass"]);
+    let said = texts(&alice);
+    let at = |text: &str| said.iter().position(|other| other == text).unwrap_or_else(|| panic!("{said:?}"));
+    assert!(at("ready?") < at("ready!") && at("ready!") < at("one, two") && at("ready?") < at("hello?"));
 }

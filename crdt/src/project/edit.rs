@@ -10,11 +10,13 @@ use super::place::{self, CHAT, ROOT};
 use super::{Edits, Project};
 use crate::command::{Command, CommandError, MAX_COMMANDS, Outcome};
 use crate::member::PeerKey;
-use crate::order;
+use crate::order::Position;
 use crate::parameter::{Parameter, parameter};
 
-/// Most documents: three, and one for every track there ever was.
-pub(super) const MAX_DOCUMENTS: usize = 1_024;
+/// Most tracks to which one more can be added. Projects edited apart may have more when they meet.
+const MAX_TRACKS: usize = 1_000;
+/// Longest part of a refused address that is quoted back, in characters: more than any address has.
+const MAX_QUOTED_ADDRESS_CHARS: usize = 160;
 /// Most bytes of keys and text in one list; keeps every change below the size others accept.
 const MAX_LIST_BYTES: usize = 32 * 1024;
 /// Longest chat message, in characters.
@@ -60,7 +62,7 @@ impl Project {
     }
 
     /// Position and id of each track, in order, as they would be with some edits.
-    fn track_order(&self, edits: &Edits) -> Vec<(String, String)> {
+    fn track_order(&self, edits: &Edits) -> Vec<(Position, String)> {
         let mut positions: BTreeMap<&str, Option<&str>> = BTreeMap::new();
         let stored = self.documents.get(ROOT).into_iter().flat_map(|root| root.registers("tracks/"));
         let stored = stored.map(|(key, register)| (key, &register.value));
@@ -79,7 +81,7 @@ impl Project {
         }
         let listed = positions.into_iter().filter(|(id, _)| deleted.get(id) != Some(&true));
         let mut order: Vec<_> =
-            listed.filter_map(|(id, position)| Some((position?.to_owned(), id.to_owned()))).collect();
+            listed.filter_map(|(id, position)| Some((Position::read(position?), id.to_owned()))).collect();
         order.sort_unstable();
         order
     }
@@ -102,7 +104,7 @@ struct Step<'a> {
 impl Step<'_> {
     fn set(&mut self, value: &Value) -> Result<String, CommandError> {
         let (document, key) = place::of_parameter(self.address).ok_or_else(|| self.unknown())?;
-        let parameter = parameter(self.address).ok_or_else(|| self.unknown())?;
+        let parameter = parameter(self.address).ok_or_else(|| self.no_parameter())?;
         self.check_owner()?;
         let value = self.checked(self.address, parameter, value)?;
         self.put(document, key.to_owned(), value);
@@ -119,9 +121,9 @@ impl Step<'_> {
 
     fn add_track(&mut self, value: &Value) -> Result<String, CommandError> {
         const TAKES: &str = "takes an object with name, kind (audio or midi) and color, each optional";
-        let planned = self.edits.keys().filter(|name| !self.project.documents.contains_key(*name)).count();
-        if self.project.documents.len() + planned >= MAX_DOCUMENTS {
-            return Err(CommandError::Full { index: self.index, what: "tracks", most: MAX_DOCUMENTS });
+        let order = self.project.track_order(self.edits);
+        if order.len() >= MAX_TRACKS {
+            return Err(CommandError::Full { index: self.index, what: "tracks", most: MAX_TRACKS });
         }
         let empty = serde_json::Map::new();
         let fields = match value {
@@ -145,11 +147,10 @@ impl Step<'_> {
                 _ => return Err(self.bad_value(TAKES, &serde_json::json!({ field: value }))),
             }
         }
-        let last = self.project.track_order(self.edits).pop().map(|(position, _)| position);
-        let position = order::between(last.as_deref(), None, &mut self.project.rng);
+        let last = order.last().map(|(position, _)| position);
+        let position = Position::between(last, None, &mut self.project.rng).text();
         self.put(ROOT, format!("tracks/{id}/kind"), ScalarValue::from(kind));
         self.put(ROOT, format!("tracks/{id}/order"), ScalarValue::from(position.as_str()));
-        self.put(&place::track_document(&id), "schema".into(), ScalarValue::Int(1));
         Ok(address)
     }
 
@@ -176,8 +177,9 @@ impl Step<'_> {
         }
         order.retain(|(_, other)| *other != id);
         let at = order.iter().position(|(_, other)| Some(other) == before.as_ref()).unwrap_or(order.len());
-        let position = |index: Option<usize>| index.and_then(|i| order.get(i)).map(|(p, _)| p.as_str());
-        let position = order::between(position(at.checked_sub(1)), position(Some(at)), &mut self.project.rng);
+        let position = |index: Option<usize>| index.and_then(|i| order.get(i)).map(|(position, _)| position);
+        let (before, after) = (position(at.checked_sub(1)), position(Some(at)));
+        let position = Position::between(before, after, &mut self.project.rng).text();
         self.put(ROOT, format!("tracks/{id}/order"), ScalarValue::from(position.as_str()));
         Ok(self.address.to_owned())
     }
@@ -198,7 +200,7 @@ impl Step<'_> {
         if self.project.track_order(self.edits).iter().any(|(_, known)| known == id) {
             Ok(id.to_owned())
         } else {
-            Err(CommandError::UnknownAddress { index: self.index, address: address.to_owned() })
+            Err(CommandError::UnknownAddress { index: self.index, address: quoted_address(address) })
         }
     }
 
@@ -237,17 +239,34 @@ impl Step<'_> {
     }
 
     fn unknown(&self) -> CommandError {
-        CommandError::UnknownAddress { index: self.index, address: self.address.to_owned() }
+        CommandError::UnknownAddress { index: self.index, address: quoted_address(self.address) }
+    }
+
+    /// Why an address cannot be set at which there is no parameter, though there may be something else.
+    fn no_parameter(&self) -> CommandError {
+        if self.address == "/" || self.project.node_json(self.address).is_none() {
+            return self.unknown();
+        }
+        let parts: Vec<&str> = self.address.split('/').skip(1).collect();
+        self.not_possible(match parts.as_slice() {
+            ["tracks", _, "kind"] => "cannot be set; add a track of the other kind and delete this one",
+            ["tracks", _, "order"] => {
+                "cannot be set; move the track, to the end or before another: {\"op\":\"move\",…}"
+            }
+            ["chat", ..] => "cannot be set; what was said stays, and more can be added to /chat",
+            _ => "is no single value; set one of those that GET /project shows in it",
+        })
     }
 
     fn not_possible(&self, why: &str) -> CommandError {
-        CommandError::NotPossible { index: self.index, address: self.address.to_owned(), why: why.to_owned() }
+        let address = quoted_address(self.address);
+        CommandError::NotPossible { index: self.index, address, why: why.to_owned() }
     }
 
     fn bad_value(&self, takes: &str, value: &Value) -> CommandError {
         CommandError::BadValue {
             index: self.index,
-            address: self.address.to_owned(),
+            address: quoted_address(self.address),
             takes: takes.to_owned(),
             value: quoted(value),
         }
@@ -256,9 +275,17 @@ impl Step<'_> {
 
 /// A value as JSON, cut to what fits on a line.
 fn quoted(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(MAX_QUOTED_CHARS) {
+    cut(&value.to_string(), MAX_QUOTED_CHARS)
+}
+
+/// An address as it was given, cut to what an address can be.
+fn quoted_address(address: &str) -> String {
+    cut(address, MAX_QUOTED_ADDRESS_CHARS)
+}
+
+fn cut(text: &str, most_chars: usize) -> String {
+    match text.char_indices().nth(most_chars) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
+        None => text.to_owned(),
     }
 }

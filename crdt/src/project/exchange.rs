@@ -1,20 +1,30 @@
 //! The project's side of the conversation with peers; what is said is in [`crate::sync`].
+//!
+//! A change names every open branch it merges and every value it replaces. So a member who opens hundreds of branches, or
+//! sets one thing hundreds of times at once, under as many numbers of starts, could make everybody else's next change
+//! larger than any node takes. How many is too many cannot be a reason to refuse: which came first is different on every
+//! node, and nodes that refuse different changes never become equal. Idea: who sees [`MAX_BRANCHES`] merges them at once
+//! by a small change of its own, and who sees [`MAX_RIVALS`] at one key writes there once more what was chosen. Both are
+//! changes like any other, so everybody ends up equal, and both limits are half of what a change may hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::edit::MAX_DOCUMENTS;
-use super::place::{self, MIXER};
+use automerge::ScalarValue;
+
+use super::place::{self, DOCUMENTS, MIXER};
 use super::view::to_json;
 use super::{MAX_QUEUED_SENDS, MAX_UNSAVED_BATCHES, Output, Project};
 use crate::document::{Document, Received};
 use crate::member::{Author, PeerKey};
 use crate::sync::{ANSWER_BYTES, DIGEST_INTERVAL_MS, Message, PROTOCOL_VERSION, PeerState, Standing};
-use crate::vetting::{Refusal, SignedChange, vet};
+use crate::vetting::{MAX_DEPENDENCIES, Refusal, SignedChange, vet};
 
+/// Branches of a document that may be open; with more they are merged. A band's nodes open one each.
+const MAX_BRANCHES: usize = MAX_DEPENDENCIES / 2;
+/// Values that may stand at one key at once; with more the chosen one is written again.
+const MAX_RIVALS: usize = MAX_DEPENDENCIES / 2;
 /// Most peers that are spoken with.
 const MAX_PEERS: usize = 256;
-/// Most changes that wait for what they build on; more are dropped and asked for later.
-const MAX_WAITING: usize = 2_048;
 /// Most authors in one question; a document has one per start of a member who wrote in it.
 const MAX_AUTHORS: usize = 50_000;
 
@@ -36,6 +46,7 @@ impl Project {
     pub fn handle_peer_disconnected(&mut self, now_ms: u64, peer: PeerKey) {
         self.clock.steady(now_ms);
         self.peers.remove(&peer);
+        self.waiting.forget(peer);
     }
 
     /// A frame from a connected member: any bytes, which may be lost, repeated or made up.
@@ -123,7 +134,7 @@ impl Project {
         if !state.question_budget.take(now) {
             return;
         }
-        if documents.len() > MAX_DOCUMENTS || documents.iter().any(|(name, _)| !place::is_document(name)) {
+        if documents.len() > DOCUMENTS.len() || documents.iter().any(|(name, _)| !place::is_document(name)) {
             self.quarantine(peer, "a summary is of no possible project");
             return;
         }
@@ -179,8 +190,7 @@ impl Project {
             return;
         }
         let asked = answers && state.answered(&name);
-        let full = self.documents.len() >= MAX_DOCUMENTS && !self.documents.contains_key(&name);
-        if full || self.unsaved.len() >= MAX_UNSAVED_BATCHES || self.store_failure.is_some() {
+        if self.unsaved.len() >= MAX_UNSAVED_BATCHES || self.store_failure.is_some() {
             // Dropped: what cannot be saved is not taken, and the digests keep reminding us.
             return;
         }
@@ -191,44 +201,84 @@ impl Project {
                 state.want(&name);
                 break;
             }
-            if let Err(refusal) = self.take_in(&name, signed, &mut intake) {
+            if let Err(refusal) = self.take_in(peer, &name, signed, &mut intake) {
                 self.refused(now_ms, peer, &name, refusal);
                 break;
             }
+            self.merge_branches(now_ms, &name, &mut intake);
         }
         self.retry_waiting(now_ms, &name, &mut intake);
         if let Some(state) = self.peers.get_mut(&peer)
-            && (intake.too_early || (asked && more && !intake.accepted.is_empty()))
+            && (intake.too_early || (asked && more && intake.useful))
         {
             state.want(&name);
         }
-        if !intake.accepted.is_empty() {
-            let accepted = intake.accepted.into_iter().map(|change| (name.clone(), change)).collect();
-            self.store(accepted, Vec::new());
-            intake.keys.sort_unstable();
-            intake.keys.dedup();
-            self.changed(intake.keys.iter().map(|key| place::address(&name, key)).collect());
-            self.report_conflicts(&name, &intake.keys);
-            self.settle(now_ms, vec![name]);
+        self.keep(now_ms, &name, &mut intake);
+    }
+
+    /// Hands what was taken in to the disk and says what has changed.
+    fn keep(&mut self, now_ms: u64, name: &str, intake: &mut Intake) {
+        if intake.accepted.is_empty() {
+            return;
+        }
+        let accepted = std::mem::take(&mut intake.accepted);
+        self.store(accepted.into_iter().map(|change| (name.to_owned(), change)).collect(), Vec::new());
+        let mut keys = std::mem::take(&mut intake.keys);
+        keys.sort_unstable();
+        keys.dedup();
+        self.changed(keys.iter().flat_map(|key| place::addresses(name, key)).collect());
+        self.report_conflicts(name, &keys);
+        self.settle(now_ms, vec![name.to_owned()]);
+    }
+
+    /// Merges branches and settles rivals where there are too many of them.
+    fn merge_branches(&mut self, now_ms: u64, name: &str, intake: &mut Intake) {
+        let Some(document) = self.documents.get(name) else { return };
+        let crowded = std::mem::take(&mut intake.crowded);
+        let mut steps: Vec<(String, ScalarValue)> = Vec::new();
+        for key in crowded {
+            let Some(register) = document.register(&key) else { continue };
+            // What stands there already cannot be written again, so something else comes in between.
+            let other = match &register.value {
+                ScalarValue::Int(0) => ScalarValue::Int(1),
+                _ => ScalarValue::Int(0),
+            };
+            steps.extend([(key.clone(), other), (key, register.value.clone())]);
+        }
+        if steps.is_empty() && document.branches() > MAX_BRANCHES {
+            let merged = document.register(place::MERGED).and_then(|register| register.value.as_i64());
+            let next = ScalarValue::Int(merged.unwrap_or_default().wrapping_add(1));
+            steps.push((place::MERGED.to_owned(), next));
+        }
+        if steps.is_empty() {
+            return;
+        }
+        self.keep(now_ms, name, intake);
+        for step in steps {
+            let edits = BTreeMap::from([(name.to_owned(), BTreeMap::from([step]))]);
+            if let Err(error) = self.write(now_ms, &edits) {
+                self.warn(format!("the branches of document {name} could not be merged: {error}"));
+                return;
+            }
         }
     }
 
-    fn take_in(&mut self, name: &str, signed: SignedChange, intake: &mut Intake) -> Result<(), Refusal> {
+    fn take_in(
+        &mut self,
+        peer: PeerKey,
+        name: &str,
+        signed: SignedChange,
+        intake: &mut Intake,
+    ) -> Result<(), Refusal> {
         let vetted = vet(signed)?;
         let session = self.session;
         let document = self.documents.entry(name.to_owned()).or_insert_with(|| Document::new(name, session));
         match document.receive(&vetted)? {
             Received::Known => {}
-            Received::Applied(keys) => {
-                intake.keys.extend(keys);
-                intake.accepted.push(vetted.signed);
-            }
+            Received::Applied(keys) => intake.took(document, keys, vetted.signed),
             Received::TooEarly => {
                 intake.too_early = true;
-                if self.waiting.values().map(BTreeMap::len).sum::<usize>() < MAX_WAITING {
-                    let place = (vetted.change.start_op().get(), vetted.change.hash().0);
-                    self.waiting.entry(name.to_owned()).or_default().insert(place, vetted);
-                }
+                self.waiting.park(name, peer, vetted);
             }
         }
         Ok(())
@@ -236,25 +286,17 @@ impl Project {
 
     /// Takes in what waited and now can be. Sorted by cause, one pass finds everything.
     fn retry_waiting(&mut self, now_ms: u64, name: &str, intake: &mut Intake) {
-        let Some(waiting) = self.waiting.remove(name) else { return };
-        let mut still = BTreeMap::new();
-        for (place, vetted) in waiting {
+        for (from, vetted) in self.waiting.take(name) {
             let Some(document) = self.documents.get_mut(name) else { return };
             match document.receive(&vetted) {
                 Ok(Received::Applied(keys)) => {
-                    intake.keys.extend(keys);
-                    intake.accepted.push(vetted.signed);
+                    intake.took(document, keys, vetted.signed);
+                    self.merge_branches(now_ms, name, intake);
                 }
-                Ok(Received::TooEarly) => {
-                    still.insert(place, vetted);
-                }
+                Ok(Received::TooEarly) => self.waiting.park(name, from, vetted),
                 Ok(Received::Known) => {}
-                // Who delivered it is no longer known; its author at least did not prevent it.
-                Err(refusal) => self.refused(now_ms, vetted.author.member, name, refusal),
+                Err(refusal) => self.refused(now_ms, from, name, refusal),
             }
-        }
-        if !still.is_empty() {
-            self.waiting.insert(name.to_owned(), still);
         }
     }
 
@@ -321,6 +363,7 @@ impl Project {
         if let Some(state) = self.peers.get_mut(&member) {
             state.standing = Standing::Ignored;
         }
+        self.waiting.forget(member);
         self.outputs.push_back(Output::Quarantined { member, reason: reason.to_owned() });
     }
 
@@ -337,5 +380,18 @@ impl Project {
 struct Intake {
     accepted: Vec<SignedChange>,
     keys: Vec<String>,
+    /// Keys at which too many values stand at once.
+    crowded: BTreeSet<String>,
+    /// Anything was new.
+    useful: bool,
     too_early: bool,
+}
+
+impl Intake {
+    fn took(&mut self, document: &Document, keys: Vec<String>, signed: SignedChange) {
+        self.useful = true;
+        self.crowded.extend(keys.iter().filter(|key| document.rival_count(key) > MAX_RIVALS).cloned());
+        self.keys.extend(keys);
+        self.accepted.push(signed);
+    }
 }

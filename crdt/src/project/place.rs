@@ -5,7 +5,10 @@ use crate::vetting::is_key;
 pub(super) const ROOT: &str = "root";
 pub(super) const MIXER: &str = "mixer";
 pub(super) const CHAT: &str = "chat";
-const TRACK: &str = "track/";
+/// All documents there are. Which they are does not depend on what a node holds, so all nodes take the same ones.
+pub(super) const DOCUMENTS: [&str; 3] = [ROOT, MIXER, CHAT];
+/// A register of each document that says nothing, see [`super::exchange`].
+pub(super) const MERGED: &str = "merged";
 
 /// Document and key of a parameter's address.
 pub(super) fn of_parameter(address: &str) -> Option<(&'static str, &str)> {
@@ -16,24 +19,32 @@ pub(super) fn of_parameter(address: &str) -> Option<(&'static str, &str)> {
     }
 }
 
-/// The address that changes when a key of a document does.
+/// The address that a key of a document stands for.
 pub(super) fn address(document: &str, key: &str) -> String {
-    let first = || key.split('/').next().unwrap_or_default();
     match document {
-        ROOT => format!("/{key}"),
         MIXER => format!("/mixer/{key}"),
-        CHAT => format!("/chat/{}", first()),
-        other => format!("/tracks/{}", other.strip_prefix(TRACK).unwrap_or(other)),
+        CHAT => format!("/chat/{}", key.split('/').next().unwrap_or_default()),
+        _ => format!("/{key}"),
     }
 }
 
-/// The document of a track's content.
-pub(super) fn track_document(id: &str) -> String {
-    format!("{TRACK}{id}")
+/// The addresses in the tree that read differently when a key of a document changes.
+pub(super) fn addresses(document: &str, key: &str) -> Vec<String> {
+    if key == MERGED {
+        return Vec::new();
+    }
+    let track = (document == ROOT).then(|| key.strip_prefix("tracks/")?.split_once('/')).flatten();
+    match track {
+        // A track comes and goes with its strip, and the others stand elsewhere then.
+        Some((id, "deleted")) => {
+            vec!["/tracks".to_owned(), format!("/tracks/{id}"), format!("/mixer/strip/{id}")]
+        }
+        Some((id, "order")) => vec!["/tracks".to_owned(), format!("/mixer/strip/{id}")],
+        _ => vec![address(document, key)],
+    }
 }
 
 /// Whether a document of this name can exist.
 pub(super) fn is_document(name: &str) -> bool {
-    let is_track = || name.strip_prefix(TRACK).is_some_and(|id| is_key(id) && !id.contains('/'));
-    matches!(name, ROOT | MIXER | CHAT) || is_track()
+    DOCUMENTS.contains(&name)
 }

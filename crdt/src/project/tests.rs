@@ -108,6 +108,90 @@ fn changed_addresses_name_what_was_touched() {
 }
 
 #[test]
+fn whoever_follows_the_addresses_that_changed_sees_the_tree_as_it_is() {
+    let mut project = project(1);
+    let mut known = project.to_json();
+    let tracks: Vec<String> = ["Drums", "Bass", "Keys"]
+        .map(|name| json!([{"op": "add", "address": "/tracks", "value": {"name": name, "color": "#112233"}}]))
+        .map(|add| {
+            let made = command(&mut project, add).unwrap().remove(0);
+            follow(&mut project, &mut known);
+            made
+        })
+        .to_vec();
+    for list in [
+        json!([{"op": "move", "address": tracks[2], "before": tracks[0]}]),
+        json!([{"op": "set", "address": format!("{}/name", tracks[1]), "value": "Double bass"}]),
+        json!([{"op": "move", "address": tracks[2], "before": null}]),
+        json!([{"op": "delete", "address": tracks[1]}]),
+        json!([{"op": "add", "address": "/chat", "value": {"text": "hello"}}]),
+    ] {
+        let commands: Vec<Command> = serde_json::from_value(list).unwrap();
+        project.gesture(0, &commands).unwrap();
+        follow(&mut project, &mut known);
+    }
+    for _ in 0..4 {
+        project.undo(0, false).unwrap();
+        follow(&mut project, &mut known);
+    }
+}
+
+/// Puts what stands at the addresses that changed into `known`, as a page does, which then is the project.
+fn follow(project: &mut Project, known: &mut Value) {
+    for output in drain(project) {
+        let Output::Changed { addresses } = output else { continue };
+        for address in addresses {
+            let now = project.node_json(&address);
+            let (group, last) = address.rsplit_once('/').unwrap();
+            match (known.pointer_mut(group), now) {
+                (Some(Value::Object(fields)), Some(now)) => drop(fields.insert(last.to_owned(), now)),
+                (Some(Value::Object(fields)), None) => drop(fields.remove(last)),
+                (Some(Value::Array(items)), Some(now)) => items.push(now),
+                // A part of what another address brings whole.
+                (group, now) => assert!(group.is_none(), "{address}: {now:?}"),
+            }
+        }
+    }
+    assert_eq!(*known, project.to_json());
+}
+
+/// A change by another member that puts texts at keys of the root document.
+fn foreign(key: &SigningKey, session: [u8; 32], values: &[(&str, ScalarValue)]) -> Message {
+    let author = Author { member: PeerKey(key.verifying_key().to_bytes()), start: 7 };
+    let mut document = Document::new("root", session);
+    let values: BTreeMap<String, ScalarValue> =
+        values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    document.stage(author, &values).unwrap();
+    let change = document.commit(author, key, 0, &values).unwrap();
+    Message::Changes { document: "root".into(), changes: vec![change], answers: false, more: false }
+}
+
+#[test]
+fn tracks_are_added_and_moved_around_tracks_of_any_position() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let texts = ["0", " ", "5", "50", "a", "a ", "\u{10ffff}", &"0".repeat(16_384), &"z".repeat(16_384)];
+    let orders: Vec<String> = (0..texts.len()).map(|n| format!("tracks/t{n}/order")).collect();
+    let values: Vec<(&str, ScalarValue)> =
+        orders.iter().zip(texts).map(|(key, text)| (key.as_str(), ScalarValue::from(text))).collect();
+    let message = foreign(&key, project.session, &values);
+    project.handle_message(0, peer, &message.encode());
+    assert_eq!(project.track_ids().len(), texts.len(), "the stranger's tracks are here");
+    for n in 0..texts.len() {
+        let added = command(&mut project, json!([{"op": "add", "address": "/tracks"}])).unwrap().remove(0);
+        let before = format!("/tracks/t{n}");
+        command(&mut project, json!([{"op": "move", "address": added, "before": before}])).unwrap();
+        let order = project.track_ids();
+        assert!(order.iter().any(|id| added.ends_with(id)), "{n} is listed");
+    }
+    // Where there is room, they stand as they were put.
+    command(&mut project, json!([{"op": "move", "address": "/tracks/t8", "before": "/tracks/t4"}])).unwrap();
+    let order = project.track_ids();
+    let place = |id: &str| order.iter().position(|other| other == id);
+    assert_eq!(place("t8").map(|at| at + 1), place("t4"));
+}
+
+#[test]
 fn one_bad_command_undoes_the_whole_list() {
     let mut project = project(1);
     let error = command(
@@ -140,16 +224,44 @@ fn refusals_say_what_would_be_accepted() {
         (json!({"op": "move", "address": "/session/name"}), "is no track"),
         (json!({"op": "delete", "address": "/tracks/zzz"}), "does not exist"),
         (json!({"op": "set", "address": "/../../etc/passwd", "value": 1}), "does not exist"),
+        (json!({"op": "set", "address": "/session", "value": 1}), "no single value"),
+        (json!({"op": "set", "address": "/chat", "value": "x"}), "can be added"),
     ];
     for (case, part) in cases {
         let error = command(&mut project, json!([case])).unwrap_err();
         assert!(error.contains(part) && error.starts_with("command 0: "), "{case}: {error}");
+    }
+    let long = format!("/{}", "ö".repeat(500_000));
+    for case in [
+        json!({"op": "set", "address": long, "value": 1}),
+        json!({"op": "add", "address": long}),
+        json!({"op": "move", "address": long, "before": long}),
+        json!({"op": "delete", "address": format!("/tracks{long}")}),
+        json!({"op": "set", "address": format!("/mixer/strip{long}/pan"), "value": 1}),
+    ] {
+        let error = command(&mut project, json!([case])).unwrap_err();
+        assert!(error.len() < 1_000, "{} bytes", error.len());
     }
     let set = json!({"op": "set", "address": "/session/name", "value": "x"});
     assert!(command(&mut project, Value::Array(vec![set; 257])).unwrap_err().contains("256"));
     let talk = json!({"op": "add", "address": "/chat", "value": {"text": "ö".repeat(2_000)}});
     assert!(command(&mut project, Value::Array(vec![talk; 10])).unwrap_err().contains("32 kB"));
     assert_eq!(project.changes(), 0);
+}
+
+#[test]
+fn what_is_shown_but_cannot_be_set_says_what_to_do_instead() {
+    let mut project = project(1);
+    let track = command(&mut project, json!([{"op": "add", "address": "/tracks"}])).unwrap().remove(0);
+    for (field, value, part) in
+        [("kind", json!("midi"), "add a track"), ("order", json!(0), "move the track")]
+    {
+        let address = format!("{track}/{field}");
+        assert!(project.node_json(&address).is_some());
+        let set = json!([{"op": "set", "address": address, "value": value}]);
+        let error = command(&mut project, set).unwrap_err();
+        assert!(error.contains("cannot be set") && error.contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -220,7 +332,191 @@ fn changes_that_never_can_be_used_fill_no_memory() {
         }
     }
     assert_eq!(project.changes(), 0);
-    assert_eq!(project.waiting.values().map(BTreeMap::len).sum::<usize>(), 2_048);
+    assert!((500..=2_048).contains(&project.waiting.len()), "{}", project.waiting.len());
+    assert!(project.waiting.bytes() <= 2 << 20, "{}", project.waiting.bytes());
+    project.handle_peer_disconnected(now_ms, peer);
+    assert_eq!((project.waiting.len(), project.waiting.bytes()), (0, 0));
+}
+
+#[test]
+fn large_changes_wait_in_a_few_megabytes_and_go_with_who_brought_them() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let author = Author { member: peer, start: 1 };
+    let mut theirs = Document::new("root", project.session);
+    for n in 0..400 {
+        let text = ScalarValue::from(format!("{n}").repeat(5_000));
+        let values: BTreeMap<_, _> = (0..3).map(|at| (format!("notes/{at}"), text.clone())).collect();
+        theirs.stage(author, &values).unwrap();
+        let change = theirs.commit(author, &key, 0, &values).unwrap();
+        if n > 0 {
+            let document = "root".to_owned();
+            let message = Message::Changes { document, changes: vec![change], answers: false, more: false };
+            project.handle_message(0, peer, &message.encode());
+            drain(&mut project);
+        }
+    }
+    assert!(project.waiting.len() > 10 && project.waiting.bytes() <= 2 << 20);
+    project.handle_message(0, peer, b"\xff garbage");
+    assert_eq!((project.waiting.len(), project.waiting.bytes()), (0, 0));
+}
+
+/// What waits cannot be checked, so it may be forged; that must not fall back on the member whose name it bears.
+#[test]
+fn who_delivers_a_forged_change_is_at_fault_and_not_the_member_it_names() {
+    let mut project = project(1);
+    let (_, peer) = stranger(&mut project);
+    let victim = SigningKey::from_bytes(&[98; 32]);
+    let victims = PeerKey(victim.verifying_key().to_bytes());
+    let author = Author { member: victims, start: 1 };
+    let mut theirs = Document::new("root", project.session);
+    let mut changes = Vec::new();
+    for tempo in [90.0, 91.0] {
+        let values = BTreeMap::from([("transport/tempo_bpm".to_owned(), ScalarValue::F64(tempo))]);
+        theirs.stage(author, &values).unwrap();
+        changes.push(theirs.commit(author, &victim, 0, &values).unwrap());
+    }
+    let say = |project: &mut Project, from: PeerKey, change: SignedChange| {
+        let document = "root".to_owned();
+        let message = Message::Changes { document, changes: vec![change], answers: false, more: false };
+        project.handle_message(0, from, &message.encode());
+    };
+    let forged = SignedChange { signature: vec![7; 64], ..changes[1].clone() };
+    say(&mut project, peer, forged);
+    project.handle_peer_connected(0, victims);
+    let session = project.session;
+    let digest = Message::Digest { version: crate::sync::PROTOCOL_VERSION, session, digest: [0; 32] };
+    project.handle_message(0, victims, &digest.encode());
+    for change in changes {
+        say(&mut project, victims, change);
+    }
+    let said = drain(&mut project);
+    let banned: Vec<PeerKey> = said
+        .iter()
+        .filter_map(|output| match output {
+            Output::Quarantined { member, .. } => Some(*member),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(banned, [peer]);
+    assert_eq!(project.number("/transport/tempo_bpm"), Some(91.0));
+}
+
+/// First changes of one member under many numbers of starts: nothing about them is wrong, and none builds on another.
+fn apart(key: &SigningKey, session: [u8; 32], register: &str, count: u64) -> Vec<Message> {
+    let change = |start: u64| {
+        let author = Author { member: PeerKey(key.verifying_key().to_bytes()), start };
+        let mut document = Document::new("root", session);
+        let values = BTreeMap::from([(register.to_owned(), ScalarValue::from(format!("{start}")))]);
+        document.stage(author, &values).unwrap();
+        let changes = vec![document.commit(author, key, 0, &values).unwrap()];
+        Message::Changes { document: "root".into(), changes, answers: false, more: false }
+    };
+    (1..=count).map(change).collect()
+}
+
+#[test]
+fn a_member_with_hundreds_of_branches_cannot_make_others_offend_each_other() {
+    let mut band = [project(1), project(2)];
+    let peers = [band[0].me(), band[1].me()];
+    let (key, peer) = stranger(&mut band[0]);
+    for message in apart(&key, band[0].session, "tracks/x/name", 600) {
+        band[0].handle_message(0, peer, &message.encode());
+        let said = drain(&mut band[0]);
+        assert!(!said.iter().any(|output| matches!(output, Output::Quarantined { .. })), "{said:?}");
+    }
+    let root = &band[0].documents["root"];
+    assert!(root.changes() >= 600 && root.branches() <= 129, "{} branches", root.branches());
+    assert!(root.rival_count("tracks/x/name") <= 129, "{} values", root.rival_count("tracks/x/name"));
+    let chosen = root.register("tracks/x/name").unwrap().value.clone();
+    let rename = json!([
+        {"op": "set", "address": "/session/name", "value": "Attic"},
+        {"op": "set", "address": "/transport/tempo_bpm", "value": 90},
+    ]);
+    command(&mut band[0], rename).unwrap();
+    band[0].handle_peer_disconnected(0, peer);
+    band[0].handle_peer_connected(0, peers[1]);
+    band[1].handle_peer_connected(0, peers[0]);
+    exchange(&mut band, peers);
+    assert_eq!(band[1].text("/session/name"), Some("Attic".into()));
+    assert_eq!(band[1].heads_hash(), band[0].heads_hash());
+    assert_eq!(band[1].documents["root"].register("tracks/x/name").unwrap().value, chosen);
+    // Everybody can go on, also where the many values stood.
+    command(&mut band[1], json!([{"op": "set", "address": "/session/name", "value": "Cellar"}])).unwrap();
+    exchange(&mut band, peers);
+    assert_eq!(band[0].text("/session/name"), Some("Cellar".into()));
+    assert_eq!(band[0].documents["root"].branches(), 1);
+}
+
+#[test]
+fn a_change_that_others_would_refuse_is_refused_here() {
+    let mut project = project(1);
+    let (key, _) = stranger(&mut project);
+    // As they would come if nobody merged them.
+    let mut document = Document::new("root", project.session);
+    for message in apart(&key, project.session, "session/name", 300) {
+        let Message::Changes { changes, .. } = message else { continue };
+        document.receive(&crate::vetting::vet(changes[0].clone()).unwrap()).unwrap();
+    }
+    project.documents.insert("root".into(), document);
+    let error = command(&mut project, json!([{"op": "set", "address": "/session/name", "value": "x"}]));
+    assert!(error.unwrap_err().contains("at the same time"));
+    assert_eq!(project.changes(), 300);
+}
+
+#[test]
+fn questions_that_cost_work_are_answered_at_a_bounded_rate() {
+    let mut project = project(1);
+    let (_, peer) = stranger(&mut project);
+    command(&mut project, json!([{"op": "set", "address": "/session/name", "value": "Attic"}])).unwrap();
+    drain(&mut project);
+    let want = Message::Want { document: "root".into(), have: vec![] }.encode();
+    let mut answered = 0;
+    for n in 0..2_000 {
+        // 200 a second, for ten seconds.
+        project.handle_message(5 * n, peer, &want);
+        answered += drain(&mut project).len();
+    }
+    assert!((200..=500).contains(&answered), "{answered} answers");
+}
+
+#[test]
+fn deleting_makes_room_for_new_tracks_however_many_there_were() {
+    let mut project = project(1);
+    for _ in 0..12 {
+        let adds = vec![json!({"op": "add", "address": "/tracks"}); 100];
+        let made = command(&mut project, Value::Array(adds)).unwrap();
+        let delete = |address: &String| json!({"op": "delete", "address": address});
+        command(&mut project, made.iter().map(delete).collect()).unwrap();
+        drain(&mut project);
+    }
+    for _ in 0..10 {
+        command(&mut project, Value::Array(vec![json!({"op": "add", "address": "/tracks"}); 100])).unwrap();
+        drain(&mut project);
+    }
+    let error = command(&mut project, json!([{"op": "add", "address": "/tracks"}])).unwrap_err();
+    assert!(error.contains("1000") && error.contains("delete some first"), "{error}");
+    let first = format!("/tracks/{}", project.track_ids()[0]);
+    command(&mut project, json!([{"op": "delete", "address": first}])).unwrap();
+    command(&mut project, json!([{"op": "add", "address": "/tracks"}])).unwrap();
+}
+
+#[test]
+fn two_full_projects_become_one() {
+    let mut band = [project(1), project(2)];
+    let peers = [band[0].me(), band[1].me()];
+    for project in &mut band {
+        for _ in 0..7 {
+            let adds = vec![json!({"op": "add", "address": "/tracks"}); 100];
+            command(project, Value::Array(adds)).unwrap();
+            drain(project);
+        }
+    }
+    band[0].handle_peer_connected(0, peers[1]);
+    band[1].handle_peer_connected(0, peers[0]);
+    exchange(&mut band, peers);
+    assert_eq!(band[0].track_ids().len(), 1_400);
+    assert_eq!(band[0].heads_hash(), band[1].heads_hash());
 }
 
 /// Found by the simulator (`rate-limited`, seed 6): both set a register at once, then one sets it to what it already shows.

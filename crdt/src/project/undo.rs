@@ -250,7 +250,7 @@ impl Project {
             if !change.creates {
                 return None;
             }
-            work(MIXER, &format!("strip/{id}/"), 0).or_else(|| work(&place::track_document(id), "", 0))
+            work(MIXER, &format!("strip/{id}/"), 0)
         };
         work(ROOT, &format!("tracks/{id}/"), since).or_else(elsewhere)
     }

@@ -112,10 +112,10 @@ fn nothing_compressed_is_inflated() {
     forger.write(|doc| doc.put(ROOT, "a", "0".repeat(10_000)).unwrap());
     let compressed = forger.doc.get_last_local_change().unwrap().bytes().into_owned();
     assert!(compressed.len() < 1_000);
-    let refusal = vet(SignedChange { bytes: compressed, signature: vec![] }).err();
+    let refusal = vet(SignedChange { bytes: compressed, signature: vec![0; 64] }).err();
     assert_eq!(refusal, Some(Refusal::Malformed("not an uncompressed change")));
     let document = forger.doc.save();
-    assert!(vet(SignedChange { bytes: document, signature: vec![] }).is_err());
+    assert!(vet(SignedChange { bytes: document, signature: vec![0; 64] }).is_err());
 }
 
 #[test]
@@ -124,6 +124,31 @@ fn a_change_somebody_else_signed_is_refused() {
     let bytes = forger.write(|doc| doc.put(ROOT, "a", 1).unwrap());
     let mut signed = forger.sign(bytes);
     signed.signature = forger.chain.sign(&SigningKey::from_bytes(&[4; 32]));
+    assert_eq!(document.receive(&vet(signed).unwrap()), Err(Refusal::Signature));
+}
+
+#[test]
+fn a_signature_has_one_length() {
+    for length in [0, 63, 65, 4_000_000] {
+        let mut forger = Forger::new();
+        let bytes = forger.write(|doc| doc.put(ROOT, "a", 1).unwrap());
+        let mut signed = forger.sign(bytes);
+        signed.signature.resize(length, 0);
+        assert_eq!(vet(signed).err(), Some(Refusal::Signature), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_forged_change_does_not_wait_for_what_it_builds_on() {
+    let (mut forger, _) = Forger::with_history(3);
+    let author = Author { start: forger.author.start + 1, ..forger.author };
+    let mut other = forger.doc.fork().with_actor(author.to_actor());
+    other.put(ROOT, "b", 1).unwrap();
+    other.commit();
+    let bytes = other.get_last_local_change().unwrap().raw_bytes().to_vec();
+    // The author's first change, so its chain is known, though its dependency is not.
+    let signed = SignedChange { bytes, signature: vec![7; 64] };
+    let mut document = Document::new(NAME, SESSION);
     assert_eq!(document.receive(&vet(signed).unwrap()), Err(Refusal::Signature));
 }
 

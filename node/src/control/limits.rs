@@ -30,8 +30,8 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// Time spent on throwing a too large body away.
 pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Commands in one `PATCH /project` or one WebSocket `patch`.
-pub const MAX_COMMANDS: usize = 1_000;
+/// Commands in one `PATCH /project` or one WebSocket `patch`: what the project takes at a time.
+pub const MAX_COMMANDS: usize = 256;
 /// Bytes of one WebSocket message from a client; a longer one ends the socket (1009).
 pub const MAX_SOCKET_MESSAGE_BYTES: usize = 64 * 1024;
 /// Time a WebSocket that brought no token with its request has for its `auth` message.

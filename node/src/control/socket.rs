@@ -195,9 +195,11 @@ pub(crate) enum ServerMessage {
         /// As `GET /project`.
         data: Value,
     },
-    /// What changed in the project.
+    /// What changed in the project. A value has its own address. A track that was deleted has `/tracks/ID` and
+    /// `/mixer/strip/ID` with `null`; when a track comes, goes or moves, `/tracks` is given whole as well, since the others
+    /// may stand elsewhere. With more than 64 changes at once the whole project comes instead.
     ProjectChanged {
-        /// The addresses with what is there now.
+        /// The addresses with what is there now, to be put in their places in the order given.
         changes: Vec<Change>,
     },
     /// Lines of the log.

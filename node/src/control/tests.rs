@@ -541,8 +541,14 @@ async fn every_refusal_is_a_problem_document_that_says_what_to_do() {
     let world = world().await;
     let json = "Content-Type: application/json";
     let auth = world.authorization();
-    let long = format!(r#"{{"commands":[{}]}}"#, vec![r#"{"op":"delete","address":"/a"}"#; 1001].join(","));
-    let limit = format!(r#"{{"commands":[{}]}}"#, vec![r#"{"op":"delete","address":"/a"}"#; 1000].join(","));
+    let long = format!(
+        r#"{{"commands":[{}]}}"#,
+        vec![r#"{"op":"delete","address":"/a"}"#; limits::MAX_COMMANDS + 1].join(",")
+    );
+    let limit = format!(
+        r#"{{"commands":[{}]}}"#,
+        vec![r#"{"op":"delete","address":"/a"}"#; limits::MAX_COMMANDS].join(",")
+    );
     assert_eq!(world.send("PATCH /api/v1/project", &limit).await.status, 200);
     for (line, headers, body, status, code) in [
         ("GET /nowhere", vec![], "", 404, "not_found"),

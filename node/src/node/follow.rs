@@ -25,6 +25,8 @@ use crate::{device::monotonic_ns, session::beat::BeatRegister};
 /// Rounds of [`Inner::keep_beat`] for which project and register may differ before somebody who changed neither
 /// writes: a second, in which the author's own write arrives.
 const PATIENCE_ROUNDS: u32 = 4;
+/// Beats of a bar where the project says none.
+const DEFAULT_BEATS_PER_BAR: u8 = 4;
 /// Strips that are followed; the project may hold more than a band has players.
 const MAX_STRIPS: usize = 1024;
 
@@ -57,11 +59,11 @@ pub struct ProjectBeat {
 }
 
 impl ProjectBeat {
-    /// From the project's `/transport`; what is missing or makes no sense is `None`.
+    /// From the project's `/transport`; `None` if it has no tempo. A meter that makes no sense is 4/4.
     pub fn from_json(value: &Value) -> Option<Self> {
         let tempo_bpm = value.get("tempo_bpm")?.as_f64()?;
-        let beats_per_bar = beats_per_bar(value.get("time_signature")?.as_str()?)?;
-        Some(Self { tempo_bpm, beats_per_bar })
+        let meter = value.get("time_signature").and_then(Value::as_str).and_then(beats_per_bar);
+        Some(Self { tempo_bpm, beats_per_bar: meter.unwrap_or(DEFAULT_BEATS_PER_BAR) })
     }
 
     fn of(register: &BeatRegister) -> Self {
@@ -69,11 +71,11 @@ impl ProjectBeat {
     }
 }
 
-/// Beats of a bar in a time signature such as `3/4`; only quarters are beats.
+/// Beats of a bar in a time signature that the project takes, such as `3/4`.
 pub fn beats_per_bar(text: &str) -> Option<u8> {
-    let (beats, unit) = text.split_once('/')?;
-    let beats = beats.parse().ok()?;
-    (unit == "4" && (1..=16).contains(&beats)).then_some(beats)
+    let meter = crdt::parameter("/transport/time_signature")?;
+    meter.check(&json!(text)).ok()?;
+    text.split_once('/')?.0.parse().ok()
 }
 
 impl Inner {
@@ -164,7 +166,8 @@ mod tests {
     #[test]
     fn time_signatures_are_quarters_in_a_bar() {
         assert_eq!(beats_per_bar("3/4"), Some(3));
-        for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4"] {
+        assert_eq!(beats_per_bar("16/4"), Some(16));
+        for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4", "+3/4", "03/4"] {
             assert_eq!(beats_per_bar(bad), None, "{bad}");
         }
     }
@@ -173,7 +176,9 @@ mod tests {
     fn the_projects_beat_is_read_or_left_alone() {
         let good = json!({"tempo_bpm": 97.5, "time_signature": "3/4"});
         assert_eq!(ProjectBeat::from_json(&good), Some(ProjectBeat { tempo_bpm: 97.5, beats_per_bar: 3 }));
-        assert_eq!(ProjectBeat::from_json(&json!({"tempo_bpm": 97.5, "time_signature": "6/8"})), None);
+        // The tempo counts, whatever the meter says.
+        let odd = json!({"tempo_bpm": 97.5, "time_signature": "6/8"});
+        assert_eq!(ProjectBeat::from_json(&odd), Some(ProjectBeat { tempo_bpm: 97.5, beats_per_bar: 4 }));
         assert_eq!(ProjectBeat::from_json(&json!({})), None);
     }
 }

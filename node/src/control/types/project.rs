@@ -58,8 +58,8 @@ impl Command {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchRequest {
-    /// The edits in order, 1 to 1000 of them.
-    #[schema(min_items = 1, max_items = 1000)]
+    /// The edits in order, 1 to 256 of them.
+    #[schema(min_items = 1, max_items = 256)]
     pub commands: Vec<Command>,
 }
 

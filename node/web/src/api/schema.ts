@@ -1038,7 +1038,7 @@ export interface components {
         NotificationKind: "peer_joined" | "peer_left" | "peer_lost" | "peer_back" | "sync_lost" | "sync_back" | "device_lost" | "device_back" | "warning";
         /** @description Edits of the project, applied all or none. */
         PatchRequest: {
-            /** @description The edits in order, 1 to 1000 of them. */
+            /** @description The edits in order, 1 to 256 of them. */
             commands: components["schemas"]["Command"][];
         };
         /** @description What `PATCH /project` did. */
@@ -1353,7 +1353,7 @@ export interface components {
             /** @enum {string} */
             type: "project";
         } | {
-            /** @description The addresses with what is there now. */
+            /** @description The addresses with what is there now, to be put in their places in the order given. */
             changes: components["schemas"]["Change"][];
             /** @enum {string} */
             type: "project_changed";

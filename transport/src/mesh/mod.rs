@@ -26,6 +26,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backoff::{Bucket, Buckets};
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use path::PathKind;
 pub use planner::{

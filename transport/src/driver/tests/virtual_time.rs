@@ -177,3 +177,24 @@ async fn what_a_peer_suggests_is_never_looked_up() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(changes_so_far(&mut bob), vec![]);
 }
+
+/// Alice, who dials Bob, and Bob, who knows nobody.
+fn alice_who_dials(world: &World) -> (Node, Node) {
+    let bob = Node::start(config(2, "0.0.0.0:7778"), world.host(B));
+    let peers = vec![quic_address(B, 7778)];
+    (Node::start(Config { peers, ..config(1, "0.0.0.0:7778") }, world.host(A)), bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_before_its_hello_is_made_again_within_seconds() {
+    let world = World::new(Duration::from_millis(100));
+    let (mut alice, bob) = alice_who_dials(&world);
+    // The handshake is over for Alice after 200 ms, and the hello takes as long again.
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    world.divide(A, B);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.heal();
+    let healed = Instant::now();
+    alice.connected(bob.id()).await;
+    assert!(healed.elapsed() < Duration::from_secs(8), "{:?}", healed.elapsed());
+}

@@ -94,7 +94,7 @@ impl QuicTransport {
     }
 
     fn endpoint(&self, socket: Arc<dyn AsyncUdpSocket>, server: bool) -> io::Result<Endpoint> {
-        let server = server.then(|| self.config.server.clone());
+        let server = server.then(|| self.config.server());
         let runtime = self.context.net.runtime();
         let endpoint =
             Endpoint::new_with_abstract_socket(self.config.endpoint.clone(), server, socket, runtime)?;
@@ -136,7 +136,7 @@ impl QuicTransport {
             let _ = incoming.retry();
             return None;
         }
-        let upgrade = match incoming.accept() {
+        let upgrade = match incoming.accept_with(Arc::new(self.config.server())) {
             Ok(connecting) => self.context.inbound(connecting, remote),
             Err(error) => return Some(Err(error.into())),
         };
@@ -190,7 +190,7 @@ impl Transport for QuicTransport {
             _ => return Err(TransportError::MultiaddrNotSupported(address)),
         };
         let endpoint = self.endpoint_towards(to).map_err(QuicError::from)?;
-        Ok(self.context.outbound(endpoint, self.config.client.clone(), to))
+        Ok(self.context.outbound(endpoint, self.config.client(), to))
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Upgrade, QuicError>> {

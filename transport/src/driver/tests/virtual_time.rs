@@ -186,6 +186,31 @@ fn alice_who_dials(world: &World) -> (Node, Node) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_has_moved_is_sent_files_as_fast_as_one_that_has_not() {
+    let mut took = Vec::new();
+    for has_moved in [false, true] {
+        let world = World::new(Duration::from_millis(20));
+        let (mut alice, mut bob) = alice_who_dials(&world);
+        alice.connected(bob.id()).await;
+        bob.connected(alice.id()).await;
+        if has_moved {
+            world.move_host(A, "10.0.0.9");
+            let id = alice.id();
+            let news = bob.until("news of the way", |event| match event {
+                Event::PathChanged { peer, address, .. } if peer == id => Some(address),
+                _ => None,
+            });
+            assert_eq!(news.await, quic_address("10.0.0.9", 7778));
+        }
+        let begun = Instant::now();
+        bob.mesh.send(&alice.id(), Channel::Project, vec![7; 2 << 20].into()).unwrap();
+        assert_eq!(alice.message().await.2.len(), 2 << 20);
+        took.push(begun.elapsed());
+    }
+    assert!(took[1] < 2 * took[0], "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_lost_before_its_hello_is_made_again_within_seconds() {
     let world = World::new(Duration::from_millis(100));
     let (mut alice, bob) = alice_who_dials(&world);

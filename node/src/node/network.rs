@@ -5,7 +5,7 @@
 //! realtime priority where the system permits it.
 //!
 //! Starting is no such work. It takes tens of milliseconds, in which nothing of the same priority could run on that
-//! processor, and the threads that it starts (mDNS has two) would inherit the priority. The thread takes it when there
+//! processor, and the threads that it starts (mDNS has four) would inherit the priority. The thread takes it when there
 //! are packets to expect.
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};

@@ -44,7 +44,7 @@ const CACHE_CHECK: Duration = Duration::from_secs(1);
 
 /// Records of others that the responder may hold. It keeps those that come without anybody's PTR record, and drops them when
 /// their sender wants; with more than these it is made anew.
-const MAX_CACHED: i64 = 1024;
+const MAX_CACHED: i64 = 4096;
 
 /// Announces `own` and yields the others. Dropping the stream withdraws the announcement.
 pub(crate) fn discover(own: Announcement) -> io::Result<BoxStream<'static, Sighting>> {
@@ -188,5 +188,4 @@ mod tests {
             assert_eq!(from_hex(text), None, "{text}");
         }
     }
-
 }

@@ -90,7 +90,11 @@ impl Watch {
     fn handle(&mut self, event: InterfaceEvent) {
         let address = (event.address, event.prefix_len);
         if let Some((_, seen)) = &mut self.renewed {
-            if event.up { seen.insert(address) } else { seen.remove(&address) };
+            if event.up {
+                seen.insert(address)
+            } else {
+                seen.remove(&address)
+            };
         }
         let is_news = if event.up { self.known.insert(address) } else { self.known.remove(&address) };
         if is_news {

@@ -44,9 +44,10 @@ const MAX_DIALS: usize = 32;
 /// Of these, to peers that somebody told of and that never said hello.
 const MAX_HEARSAY_DIALS: usize = MAX_DIALS / 4 * 3;
 
-/// And of these, to those that one mouth told of. A dial of somebody who does not exist takes
-/// seconds; whoever makes up peers by the thousand shall not take the place of all others.
-const MAX_DIALS_PER_SOURCE: usize = 4;
+/// And of these, to those that one announcer told of, or one connected peer, who knows a whole band behind routers. A dial
+/// of somebody who does not exist takes seconds; whoever makes up peers by the thousand shall not take everybody's place.
+const MAX_DIALS_PER_ANNOUNCER: usize = 4;
+const MAX_DIALS_PER_PEER: usize = MAX_DIALS / 2;
 
 /// Mouths whose number of hints is limited one by one.
 const MAX_SOURCES: usize = 128;
@@ -63,6 +64,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest pause between dials while the peer may be back any moment, so that a healed LAN is whole within seconds.
 const EAGER_CAP: Duration = Duration::from_secs(4);
+
+/// Shortest pause between dials of a peer that is told of again and again, each time at another address.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause between dials of a peer nobody has seen for [`EAGER_FOR`].
 const PATIENT_CAP: Duration = Duration::from_secs(30);
@@ -318,10 +322,10 @@ impl Planner {
             is_new |= record.note_heard(now, address, source);
         }
         if record.failures > 0 {
-            // Whoever is told of may be there again, whatever became of the dials in its absence. Not more often than while
-            // it may be back any moment, and the count is kept: or a liar could make us hammer.
-            let earliest = if is_new { now } else { now.max(record.dialled + EAGER_CAP) };
-            record.hasten(earliest + deference);
+            // Whoever is told of may be there again, whatever became of the dials in its absence. The count is kept, or a
+            // liar could make us hammer.
+            let pause = if is_new { NEWS_PAUSE } else { EAGER_CAP };
+            record.hasten(now.max(record.dialled + pause) + deference);
         }
     }
 
@@ -440,7 +444,8 @@ impl Planner {
 
     fn warn_of_version(&mut self, peer: PeerId, version: u16) {
         if self.told_versions.len() < MAX_TOLD_VERSIONS && self.told_versions.insert(peer) {
-            let older = if version < PROTOCOL_VERSION { "update Bandmesh there" } else { "update Bandmesh here" };
+            let older =
+                if version < PROTOCOL_VERSION { "update Bandmesh there" } else { "update Bandmesh here" };
             self.warn(format!(
                 "{peer} is in this session but speaks version {version} of the protocol, and this node version \
                  {PROTOCOL_VERSION}; {older} to play together"

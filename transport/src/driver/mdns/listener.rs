@@ -17,9 +17,9 @@ use socket_pktinfo::{PktInfo, PktInfoUdpSocket};
 use socket2::Domain;
 use tokio::sync::mpsc;
 
-use super::message::{self, Instance, Name};
 use super::super::address::{is_dialable, to_multiaddr};
 use super::super::discovery::Sighting;
+use super::message::{self, Instance, Name};
 use super::{INTERFACE_CHECK, from_hex};
 use crate::mesh::{Bucket, Buckets};
 use crate::time::LocalTime;
@@ -82,7 +82,8 @@ pub(super) fn start(family: Domain, search: Search) -> io::Result<()> {
         family,
         interfaces: Vec::new(),
         checked: None,
-        ask_at: Instant::now() + Duration::from_millis(rand::rng().random_range(FIRST_DELAY_MS..2 * FIRST_DELAY_MS)),
+        ask_at: Instant::now()
+            + Duration::from_millis(rand::rng().random_range(FIRST_DELAY_MS..2 * FIRST_DELAY_MS)),
         asked: false,
     };
     thread::Builder::new().name(name.to_owned()).spawn(move || listener.run())?;
@@ -240,7 +241,9 @@ impl Filter {
         }
         let source = from.addr_src.ip();
         for instance in message::read(message) {
-            let Some((sighting, session_tag)) = sighting(&instance, source, from.if_index as u32) else { continue };
+            let Some((sighting, session_tag)) = sighting(&instance, source, from.if_index as u32) else {
+                continue;
+            };
             let peer = match &sighting {
                 Sighting::Seen { peer, .. } | Sighting::Gone { peer } => *peer,
             };

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{
-    Attempt, ConnectionKey, FORGET_AFTER, FORGET_UNPROVEN_AFTER, MAX_ADDRESSES, MAX_PEERS, MAX_PEERS_PER_SOURCE,
-    Planner, Source,
+    Attempt, ConnectionKey, FORGET_AFTER, FORGET_UNPROVEN_AFTER, MAX_ADDRESSES, MAX_PEERS,
+    MAX_PEERS_PER_SOURCE, Planner, Source,
 };
 use crate::time::LocalTime;
 

@@ -10,8 +10,8 @@ use super::super::path;
 use super::super::reason::DialFailure;
 use super::book::Peer;
 use super::{
-    Attempt, DEFERENCE, EAGER_CAP, EAGER_FOR, MAX_DIALS, MAX_DIALS_PER_SOURCE, MAX_HEARSAY_DIALS, Output,
-    PATIENT_CAP, Planner, Source, Target, split_peer,
+    Attempt, DEFERENCE, EAGER_CAP, EAGER_FOR, MAX_DIALS, MAX_DIALS_PER_ANNOUNCER, MAX_DIALS_PER_PEER,
+    MAX_HEARSAY_DIALS, Output, PATIENT_CAP, Planner, Source, Target, split_peer,
 };
 use crate::time::LocalTime;
 
@@ -213,5 +213,9 @@ impl Planner {
 /// Whether there is a place for one more dial on the word of `source`, with so many under way on that of each.
 fn may_dial(dialled: &BTreeMap<Option<Source>, usize>, source: Option<Source>) -> bool {
     let own = dialled.get(&source).copied().unwrap_or(0);
-    own < MAX_DIALS_PER_SOURCE && dialled.values().sum::<usize>() < MAX_HEARSAY_DIALS
+    let share = match source {
+        Some(Source::Peer(_)) => MAX_DIALS_PER_PEER,
+        _ => MAX_DIALS_PER_ANNOUNCER,
+    };
+    own < share && dialled.values().sum::<usize>() < MAX_HEARSAY_DIALS
 }

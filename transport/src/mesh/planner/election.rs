@@ -361,7 +361,9 @@ impl Planner {
             let stranded = match connection.side {
                 Side::Listener => connection.local_ip.is_none_or(|ip| ip == lost),
                 // QUIC moves a client to another of its addresses by itself, but not off a link it names.
-                Side::Dialer if path::is_link_local(&connection.address) => path::is_loopback_or_link_local(lost),
+                Side::Dialer if path::is_link_local(&connection.address) => {
+                    path::is_loopback_or_link_local(lost)
+                }
                 Side::Dialer => {
                     let is_lan = |subnets: &Subnets| subnets.classify(&connection.address) == PathKind::Lan;
                     is_lan(before) && !is_lan(&self.subnets)

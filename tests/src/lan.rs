@@ -56,7 +56,7 @@ impl Lan {
         ip(&switch, "link set br0 up\nlink set br1 up\n");
         let hosts = (0..hosts).map(|index| Host::plug_in(&name, index, &switch)).collect();
         let lan = Self { hosts, switch: Some(switch), _turn: turn };
-        lan.wait_for_carrier();
+        lan.wait_for_carrier("eth0");
         lan
     }
 
@@ -95,6 +95,29 @@ impl Lan {
         self.attach(away, "br1");
     }
 
+    /// A second switch between all hosts: each has `eth1` there, with an address of 10.78.0.0/24.
+    pub fn add_network(&self) {
+        let switch = self.switch.as_ref().expect("ask `can` before adding a network");
+        ip(switch, "link add br2 type bridge mcast_snooping 0\nlink set br2 up\n");
+        for host in &self.hosts {
+            let (index, last) = (host.index, host.number());
+            ip(
+                switch,
+                &format!(
+                    "link add second{index} type veth peer name eth1 netns {}\n\
+                     link set second{index} master br2 up\n",
+                    host.namespace()
+                ),
+            );
+            host.ip(&format!(
+                "link set eth1 addrgenmode none\n\
+                 addr add 10.78.0.{last}/24 brd + dev eth1\n\
+                 link set eth1 up\n"
+            ));
+        }
+        self.wait_for_carrier("eth1");
+    }
+
     /// Undoes `split`.
     pub fn heal(&self) {
         let everyone: Vec<usize> = (0..self.hosts.len()).collect();
@@ -108,10 +131,10 @@ impl Lan {
     }
 
     /// The kernel reports a new link's carrier a little late, and until then its addresses lead nowhere.
-    fn wait_for_carrier(&self) {
+    fn wait_for_carrier(&self, device: &str) {
         for host in &self.hosts {
             eventually(seconds(5), "the virtual link has carrier", || {
-                let shown = host.command("ip").args(["-o", "link", "show", "eth0"]).output().expect("run ip");
+                let shown = host.command("ip").args(["-o", "link", "show", device]).output().expect("run ip");
                 String::from_utf8_lossy(&shown.stdout).contains("state UP")
             });
         }

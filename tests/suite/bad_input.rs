@@ -12,8 +12,8 @@ use std::process::Stdio;
 use std::time::Instant;
 use tests::audio::{compare, noise, read_wav, silence, write_wav};
 use tests::{
-    Client, Exit, Lan, Node, Options, bandmesh, eventually, eventually_some, number, open_ports, run_to_exit,
-    seconds, seed, spray_datagrams, spray_tcp,
+    Client, Exit, Flood, Lan, Node, Options, bandmesh, eventually, eventually_some, number, open_ports,
+    run_to_exit, seconds, seed, spray_datagrams, spray_tcp,
 };
 
 /// What garbage may cost in memory: the bounded tables and buffers, no more.
@@ -275,4 +275,40 @@ fn garbage_at_every_open_port_is_not_heard() {
     eprintln!("Bob recorded Alice: {delivery}");
     assert!(delivery.longest_gap_ms() < 100.0, "{delivery}");
     assert!(!bob.log().contains("panicked"), "{}", bob.log());
+}
+
+#[test]
+fn players_meet_amid_thousands_who_do_not_exist_and_the_music_goes_on() {
+    let seed = seed("made-up players");
+    let lan = Lan::alone(3);
+    if !lan.can("a flood of mDNS") {
+        return;
+    }
+    let flood = Flood::start(lan.host(2), seed);
+    eventually(seconds(20), "the LAN is full of them", || flood.sent() > 5_000);
+    let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
+    let mut bob = Node::prepared(lan.host(1), Options::named("Bob"));
+    let plays = noise(seed, 30.0);
+    for (node, signal) in [(&mut alice, &plays[..]), (&mut bob, &silence()[..])] {
+        let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
+        write_wav(&input, signal);
+        node.set_options(|options| options.file(&input, &output));
+        node.launch();
+    }
+    alice.await_ready();
+    bob.await_ready();
+    let met = eventually(seconds(2), "Bob hears Alice", || bob.hears(&alice));
+    eprintln!("Bob hears Alice after {met:?}, with {} players made up", flood.sent());
+
+    let (memory, begun) = (bob.memory_bytes(), flood.sent());
+    eventually(seconds(60), "as many again were made up", || flood.sent() > begun + 10_000);
+    let grown = bob.memory_bytes().saturating_sub(memory);
+    eprintln!("Bob's memory grew by {} KiB", grown >> 10);
+    assert!(grown < MEMORY_BYTES, "{grown} bytes");
+    assert_eq!(bob.peers().len(), 1, "no peer was made up");
+    bob.stop();
+    let delivery =
+        compare(&plays, &read_wav(&bob.scratch("hears.wav"))).expect("Alice is in Bob's recording");
+    eprintln!("Bob recorded Alice: {delivery}");
+    assert!(delivery.longest_gap_ms() < 100.0, "{delivery}");
 }

@@ -75,6 +75,34 @@ fn a_player_whose_address_changes_is_heard_again() {
 }
 
 #[test]
+fn of_two_networks_the_other_one_carries_the_music_when_one_goes_away() {
+    // Whoever was dialled, and whoever dialled: either may lose the network that the music runs over.
+    for mover in [0, 1] {
+        let lan = Lan::alone(2);
+        if !lan.can("two networks at once") {
+            return;
+        }
+        lan.add_network();
+        let alice = Node::start(lan.host(0), Options::named("Alice"));
+        let bob = Node::start(lan.host(1), Options::named("Bob"));
+        eventually(seconds(4), "they hear each other", || alice.hears(&bob) && bob.hears(&alice));
+        // Where the one who stays has the one who moves is what tells the networks apart: his own addresses on either can be
+        // reached over both.
+        let nodes = [&alice, &bob];
+        let (moves, stays) = (nodes[mover], nodes[1 - mover]);
+        let is_second = || stays.peer(moves)["address"].to_string().contains("10.78.0.");
+        let was_second = is_second();
+        let device = if was_second { "eth1" } else { "eth0" };
+        lan.host(mover).ip(&format!("addr flush dev {device}\n"));
+        // Sooner than by silence alone, which takes 4 s to be believed.
+        let again = eventually(seconds(3), "the other network carries it", || {
+            is_second() != was_second && alice.hears(&bob) && bob.hears(&alice)
+        });
+        eprintln!("host {mover} lost {device}; heard by the other network after {again:?}");
+    }
+}
+
+#[test]
 fn a_cable_that_is_pulled_and_put_back_brings_the_music_back() {
     let lan = Lan::alone(2);
     if !lan.can("an interface that goes and comes") {

@@ -5,13 +5,16 @@
 //! realtime priority where the system permits it.
 //!
 //! Starting is no such work. It takes tens of milliseconds, in which nothing of the same priority could run on that
-//! processor, and the threads that it starts (mDNS has two) would inherit the priority. The thread takes it when there
+//! processor, and the threads that it starts (mDNS has four) would inherit the priority. The thread takes it when there
 //! are packets to expect.
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, oneshot},
+};
 use transport::{
     PeerId,
     driver::{self, Config, Events, MediaTable, Mesh, StartError, SystemNet},
@@ -60,7 +63,7 @@ impl Network {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("network".into()).spawn(move || {
             driver::gather_entropy();
-            runtime.block_on(async {
+            run_to_its_end(runtime, async {
                 match driver::start(config, Arc::new(SystemNet)) {
                     Err(error) => drop(started.send(Err(error))),
                     Ok((mesh, events)) => {
@@ -88,6 +91,13 @@ impl Network {
     }
 }
 
+/// Runs `work`, and does not wait for what it left behind: a host's name that is being looked up cannot be given up, and
+/// takes many seconds when nobody answers.
+fn run_to_its_end(runtime: Runtime, work: impl Future<Output = ()>) {
+    runtime.block_on(work);
+    runtime.shutdown_background();
+}
+
 /// The way out for datagrams.
 #[derive(Clone)]
 pub struct Outlet {
@@ -108,5 +118,29 @@ impl Datagrams for Outlet {
 
     fn max_datagram(&self, peer: &PeerId) -> Option<usize> {
         self.table.max_datagram(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn the_end_does_not_wait_for_a_look_up_that_hangs() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (answer, no_answer) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let started = Instant::now();
+        run_to_its_end(runtime, async move {
+            tokio::task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                drop(no_answer.recv_timeout(Duration::from_secs(10)));
+            });
+            has_begun.recv().unwrap();
+        });
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        drop(answer);
     }
 }

@@ -141,7 +141,8 @@ impl Mesh {
     ) {
         let Some(peer) = id(peer) else { return };
         let addresses = [multiaddr(address)];
-        self.planner.handle_hint(now, Source::Discovery, peer, session_tag(session), &addresses);
+        let source = Source::Discovery((*address.ip()).into());
+        self.planner.handle_hint(now, source, peer, session_tag(session), &addresses);
     }
 
     /// Discovery says that `peer` has left.

@@ -133,21 +133,22 @@ impl Net for Host {
         Arc::new(quinn::TokioRuntime)
     }
 
-    fn interfaces(&self) -> io::Result<BoxStream<'static, io::Result<InterfaceEvent>>> {
+    fn interfaces(&self) -> io::Result<BoxStream<'static, InterfaceEvent>> {
         let (changes, waiting) = mpsc::channel(MAX_WAITING);
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
         let now = Host::interface(self.internet.address(self.id), true);
         let changes = stream::unfold(waiting, |mut waiting| async move {
-            waiting.recv().await.map(|event| (Ok(event), waiting))
+            waiting.recv().await.map(|event| (event, waiting))
         });
-        Ok(stream::iter([Ok(now)]).chain(changes).boxed())
+        Ok(stream::iter([now]).chain(changes).boxed())
     }
 
     fn discover(&self, own: Announcement) -> io::Result<BoxStream<'static, Sighting>> {
         let Some(lan) = &self.lan else { return Ok(stream::pending().boxed()) };
-        let addresses = vec![quic_address(SocketAddr::new(self.internet.address(self.id), own.port))];
+        let from = self.internet.address(self.id);
+        let addresses = vec![quic_address(SocketAddr::new(from, own.port))];
         let Announcement { peer, version, session_tag, .. } = own;
-        let sighting = Sighting::Seen { peer, version, session_tag, addresses };
+        let sighting = Sighting::Seen { peer, version, session_tag, addresses, from };
         let (ears, heard) = mpsc::channel(MAX_WAITING);
         let others: Vec<HostId> = lan.with(|members| {
             members.retain(|it| it.host != self.id);

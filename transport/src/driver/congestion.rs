@@ -113,13 +113,28 @@ impl Share {
     }
 }
 
-/// Makes a [`DelayController`] for each connection.
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            media_bytes: AtomicU64::new(0),
+            stream_window: AtomicU64::new(0),
+            told: AtomicU64::new(u64::MAX),
+            round_trip_us: AtomicU64::new(0),
+            streams_wait: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Makes the [`DelayController`]s of one connection: another one for each way that it takes. QUIC begins anew where its peer
+/// has moved, but the writers and the media plane go on, so they keep what they share.
 #[derive(Debug, Default)]
-pub(crate) struct DelayControllerFactory;
+pub(crate) struct DelayControllerFactory {
+    share: Arc<Share>,
+}
 
 impl ControllerFactory for DelayControllerFactory {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(DelayController::new(now, mtu))
+        Box::new(DelayController::new(now, mtu, self.share.clone()))
     }
 }
 
@@ -148,18 +163,15 @@ pub(crate) struct DelayController {
 }
 
 impl DelayController {
-    pub(crate) fn new(now: Instant, mtu: u16) -> Self {
+    pub(crate) fn new(now: Instant, mtu: u16, share: Arc<Share>) -> Self {
         let mtu_bytes = f64::from(mtu);
         let stream_bytes = MIN_SHARE_PACKETS * mtu_bytes;
+        share.stream_window.store(stream_bytes as u64, Ordering::Relaxed);
+        share.round_trip_us.store(0, Ordering::Relaxed);
+        let bytes = share.media_bytes.load(Ordering::Relaxed);
         Self {
-            share: Arc::new(Share {
-                media_bytes: AtomicU64::new(0),
-                stream_window: AtomicU64::new(stream_bytes as u64),
-                told: AtomicU64::new(u64::MAX),
-                round_trip_us: AtomicU64::new(0),
-                streams_wait: AtomicBool::new(false),
-            }),
-            rate: MediaRate { since: now, bytes: 0, bytes_per_second: 0.0, is_known: false },
+            share,
+            rate: MediaRate { since: now, bytes, bytes_per_second: 0.0, is_known: false },
             loss: LossRate::new(now),
             base: WindowedMin::new(now),
             recent: WindowedMin::new(now),
@@ -405,7 +417,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let now = Instant::now();
-            Self { controller: DelayController::new(now, MTU), now }
+            Self { controller: DelayController::new(now, MTU, Arc::default()), now }
         }
 
         /// `count` acknowledged packets, one a millisecond, each having waited `queueing` somewhere.

@@ -1,5 +1,7 @@
 //! What one node tells a LAN about itself, and what it hears of the others. A hint, never a proof: TLS proves identity.
 
+use std::net::IpAddr;
+
 use libp2p::{Multiaddr, PeerId};
 
 /// What this node lets everybody on the LAN see.
@@ -30,6 +32,8 @@ pub enum Sighting {
         session_tag: [u8; 8],
         /// Where it says it listens.
         addresses: Vec<Multiaddr>,
+        /// Who says so: where the announcement came from. Whoever makes up many is told from the others by it.
+        from: IpAddr,
     },
     /// Its record was withdrawn or ran out.
     Gone {

@@ -31,6 +31,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod watch;
 
 use std::collections::HashMap;
 use std::io;

@@ -20,7 +20,7 @@ use rand::RngCore as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::discovery::{Announcement, Sighting};
-use super::mdns;
+use super::{mdns, watch};
 
 /// What the network stack needs from outside.
 ///
@@ -33,7 +33,7 @@ pub trait Net: Debug + Send + Sync + 'static {
     fn runtime(&self) -> Arc<dyn Runtime>;
 
     /// The addresses of this machine: first those it has, then every change, for ever. May be called several times.
-    fn interfaces(&self) -> io::Result<BoxStream<'static, io::Result<InterfaceEvent>>>;
+    fn interfaces(&self) -> io::Result<BoxStream<'static, InterfaceEvent>>;
 
     /// Announces this node and yields the others as they are seen. Dropping the stream withdraws the announcement.
     fn discover(&self, own: Announcement) -> io::Result<BoxStream<'static, Sighting>>;
@@ -106,19 +106,21 @@ impl Net for SystemNet {
         Arc::new(quinn::TokioRuntime)
     }
 
-    fn interfaces(&self) -> io::Result<BoxStream<'static, io::Result<InterfaceEvent>>> {
-        let watcher = if_watch::tokio::IfWatcher::new()?;
-        Ok(watcher
-            .map(|event| {
-                event.map(|event| {
-                    let (up, net) = match event {
-                        if_watch::IfEvent::Up(net) => (true, net),
-                        if_watch::IfEvent::Down(net) => (false, net),
-                    };
-                    InterfaceEvent { up, address: net.addr(), prefix_len: net.prefix_len() }
+    fn interfaces(&self) -> io::Result<BoxStream<'static, InterfaceEvent>> {
+        watch::steadily(|| {
+            let watcher = if_watch::tokio::IfWatcher::new()?;
+            Ok(watcher
+                .map(|event| {
+                    event.map(|event| {
+                        let (up, net) = match event {
+                            if_watch::IfEvent::Up(net) => (true, net),
+                            if_watch::IfEvent::Down(net) => (false, net),
+                        };
+                        InterfaceEvent { up, address: net.addr(), prefix_len: net.prefix_len() }
+                    })
                 })
-            })
-            .boxed())
+                .boxed())
+        })
     }
 
     fn discover(&self, own: Announcement) -> io::Result<BoxStream<'static, Sighting>> {

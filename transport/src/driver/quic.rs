@@ -94,7 +94,7 @@ impl QuicTransport {
     }
 
     fn endpoint(&self, socket: Arc<dyn AsyncUdpSocket>, server: bool) -> io::Result<Endpoint> {
-        let server = server.then(|| self.config.server.clone());
+        let server = server.then(|| self.config.server());
         let runtime = self.context.net.runtime();
         let endpoint =
             Endpoint::new_with_abstract_socket(self.config.endpoint.clone(), server, socket, runtime)?;
@@ -136,7 +136,7 @@ impl QuicTransport {
             let _ = incoming.retry();
             return None;
         }
-        let upgrade = match incoming.accept() {
+        let upgrade = match incoming.accept_with(Arc::new(self.config.server())) {
             Ok(connecting) => self.context.inbound(connecting, remote),
             Err(error) => return Some(Err(error.into())),
         };
@@ -164,7 +164,7 @@ impl Transport for QuicTransport {
             self.context.net.interfaces().map_err(QuicError::from)?
         } else {
             let only = InterfaceEvent { up: true, address: local.ip(), prefix_len: 0 };
-            stream::iter([Ok(only)]).chain(stream::pending()).boxed()
+            stream::iter([only]).chain(stream::pending()).boxed()
         };
         self.listeners.push(Listener::new(id, endpoint, local, addresses));
         self.dialers.remove(&local.is_ipv4());
@@ -190,7 +190,7 @@ impl Transport for QuicTransport {
             _ => return Err(TransportError::MultiaddrNotSupported(address)),
         };
         let endpoint = self.endpoint_towards(to).map_err(QuicError::from)?;
-        Ok(self.context.outbound(endpoint, self.config.client.clone(), to))
+        Ok(self.context.outbound(endpoint, self.config.client(), to))
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Upgrade, QuicError>> {
@@ -201,9 +201,6 @@ impl Transport for QuicTransport {
                 }
                 ListenerEvent::Address { up: false, address } => {
                     TransportEvent::AddressExpired { listener_id, listen_addr: to_multiaddr(address) }
-                }
-                ListenerEvent::Error(error) => {
-                    TransportEvent::ListenerError { listener_id, error: error.into() }
                 }
                 ListenerEvent::Closed => TransportEvent::ListenerClosed { listener_id, reason: Ok(()) },
                 ListenerEvent::Incoming(incoming) => match self.receive(incoming) {
@@ -294,7 +291,6 @@ impl Drop for Counted {
 enum ListenerEvent {
     Address { up: bool, address: SocketAddr },
     Incoming(Incoming),
-    Error(io::Error),
     Closed,
 }
 
@@ -303,7 +299,7 @@ struct Listener {
     id: ListenerId,
     endpoint: Endpoint,
     local: SocketAddr,
-    addresses: BoxStream<'static, io::Result<InterfaceEvent>>,
+    addresses: BoxStream<'static, InterfaceEvent>,
     /// `None` once closed.
     accepting: Option<BoxStream<'static, Incoming>>,
     reported_closed: bool,
@@ -315,7 +311,7 @@ impl Listener {
         id: ListenerId,
         endpoint: Endpoint,
         local: SocketAddr,
-        addresses: BoxStream<'static, io::Result<InterfaceEvent>>,
+        addresses: BoxStream<'static, InterfaceEvent>,
     ) -> Self {
         let accepting = stream::unfold(endpoint.clone(), |endpoint| async move {
             endpoint.accept().await.map(|incoming| (incoming, endpoint))
@@ -342,12 +338,11 @@ impl Listener {
     fn poll_addresses(&mut self, cx: &mut Context<'_>) -> Poll<ListenerEvent> {
         loop {
             match self.addresses.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(event))) if self.speaks(event.address) => {
+                Poll::Ready(Some(event)) if self.speaks(event.address) => {
                     let address = SocketAddr::new(event.address, self.local.port());
                     return Poll::Ready(ListenerEvent::Address { up: event.up, address });
                 }
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(ListenerEvent::Error(error)),
+                Poll::Ready(Some(_)) => {}
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }

@@ -53,11 +53,13 @@ pub fn gather_entropy() {
 type Congestion = Arc<dyn ControllerFactory + Send + Sync>;
 
 /// Everything the transport needs to make endpoints and connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct QuicConfig {
-    pub(crate) client: ClientConfig,
-    pub(crate) server: ServerConfig,
+    client: ClientConfig,
+    server: ServerConfig,
     pub(crate) endpoint: EndpointConfig,
+    /// In place of our own controller.
+    congestion: Option<Congestion>,
 }
 
 /// The identity key cannot be used for TLS.
@@ -73,18 +75,15 @@ impl QuicConfig {
         seed: Option<[u8; 32]>,
         congestion: Option<Congestion>,
     ) -> Result<Self, KeyError> {
-        let congestion = congestion.unwrap_or_else(|| Arc::new(DelayControllerFactory));
-        let transport = Arc::new(transport_config(congestion));
         let tls = libp2p_tls::make_client_config(keypair, None).map_err(|e| KeyError(e.to_string()))?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| KeyError(e.to_string()))?;
-        let mut client = ClientConfig::new(Arc::new(crypto));
-        client.transport_config(transport.clone());
+        let client = ClientConfig::new(Arc::new(crypto));
 
         let tls = libp2p_tls::make_server_config(keypair).map_err(|e| KeyError(e.to_string()))?;
         let crypto = QuicServerConfig::try_from(tls).map_err(|e| KeyError(e.to_string()))?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         // A laptop that changes networks keeps its connections as long as it is the QUIC client on them.
-        server.migration(true).transport_config(transport);
+        server.migration(true);
         server
             .max_incoming(MAX_WAITING_HANDSHAKES)
             .incoming_buffer_size(16 * 1024)
@@ -92,7 +91,26 @@ impl QuicConfig {
 
         let mut endpoint = endpoint_config(keypair)?;
         endpoint.supported_versions(vec![1]).rng_seed(seed);
-        Ok(Self { client, server, endpoint })
+        Ok(Self { client, server, endpoint, congestion })
+    }
+
+    /// For one connection that we make.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = self.client.clone();
+        client.transport_config(self.transport());
+        client
+    }
+
+    /// For one connection that is made to us; also what an endpoint answers with before there is any.
+    pub(crate) fn server(&self) -> ServerConfig {
+        let mut server = self.server.clone();
+        server.transport_config(self.transport());
+        server
+    }
+
+    fn transport(&self) -> Arc<TransportConfig> {
+        let ours = || Arc::new(DelayControllerFactory::default()) as Congestion;
+        Arc::new(transport_config(self.congestion.clone().unwrap_or_else(ours)))
     }
 }
 

@@ -176,7 +176,7 @@ struct Driver {
     registry: Registry,
     shared: Arc<Shared>,
     discovery: BoxStream<'static, Sighting>,
-    interfaces: BoxStream<'static, io::Result<InterfaceEvent>>,
+    interfaces: BoxStream<'static, InterfaceEvent>,
     links: HashMap<ConnectionKey, Link>,
     keys: HashMap<ConnectionId, ConnectionKey>,
     next_key: u64,
@@ -337,13 +337,7 @@ impl Driver {
                 _ => Input::Abandoned,
             },
             Some(sighting) = self.discovery.next() => Input::Sighting(sighting),
-            Some(event) = self.interfaces.next() => match event {
-                Ok(event) => Input::Interface(event),
-                Err(error) => {
-                    tracing::warn!(%error, "watching the network interfaces");
-                    Input::Delivered
-                }
-            },
+            Some(event) = self.interfaces.next() => Input::Interface(event),
             () = timer => Input::Deadline,
         }
     }
@@ -398,10 +392,12 @@ impl Driver {
     fn handle_sighting(&mut self, sighting: Sighting) {
         let now = self.now();
         match sighting {
-            Sighting::Seen { peer, version, session_tag, addresses } => {
-                tracing::debug!(%peer, version, ?addresses, "seen");
+            Sighting::Seen { peer, version, session_tag, addresses, from } => {
+                tracing::debug!(%peer, version, ?addresses, %from, "seen");
                 if version == PROTOCOL_VERSION {
-                    self.planner.handle_hint(now, Source::Discovery, peer, session_tag, &addresses);
+                    self.planner.handle_hint(now, Source::Discovery(from), peer, session_tag, &addresses);
+                } else {
+                    self.planner.handle_other_version(peer, session_tag, version);
                 }
             }
             Sighting::Gone { peer } => self.planner.handle_gone(&peer),
@@ -506,7 +502,9 @@ impl Driver {
                 self.report_ready(key);
             }
             ChannelEvent::Refused { connection } => {
-                if let Some(&key) = self.keys.get(&connection) {
+                if let Some(&key) = self.keys.get(&connection)
+                    && !self.has_ended(key)
+                {
                     self.planner.handle_broken(now, key);
                 }
             }
@@ -527,11 +525,17 @@ impl Driver {
                 link.theirs = Some(theirs);
                 self.report_ready(key);
             }
+            // A connection that was lost before the hello is no refusal to say it; the swarm reports its end.
+            Err(_) if link.connection.close_reason().is_some() => {}
             Err(error) => {
                 tracing::debug!(peer = %link.peer, %error, "no hello");
                 self.planner.handle_broken(now, key);
             }
         }
+    }
+
+    fn has_ended(&self, key: ConnectionKey) -> bool {
+        self.links.get(&key).is_some_and(|link| link.connection.close_reason().is_some())
     }
 
     fn report_ready(&mut self, key: ConnectionKey) {

@@ -8,15 +8,17 @@
 //!
 //! The rules:
 //! - Discovered addresses are hints. They are bounded in number ([`MAX_PEERS`], [`MAX_ADDRESSES`]) and rate, and only
-//!   the hello of an authenticated connection (see [`hello`]) makes anybody a peer.
+//!   the hello of an authenticated connection (see [`hello`]) makes anybody a peer. Each source of hints has a share of its
+//!   own in all of these, and whoever said hello once is dialled first and forgotten last, so that somebody who makes up
+//!   peers crowds out only themself. Against one who also makes up where the hints come from, only chance helps.
 //! - Of two nodes that see each other at once, the one with the smaller id dials first; the other waits a moment, and dials
 //!   only if that was in vain. When they still meet twice, both sides keep the connection of the highest generation, then
 //!   the one dialled by the smaller id, then the one with the greater nonce: all of it known to both.
 //! - A new run of the same peer replaces its old connections at once.
 //! - A peer lost without a goodbye is dialled again, with exponential backoff and jitter, for as long as it is announced or
 //!   was named by the user.
-//! - QUIC follows a client that moves, but not a server. Who loses the address on which it is the server dials anew, and
-//!   the new connection carries a higher generation.
+//! - QUIC follows a client that moves, but not a server. Who loses the address on which it is the server, or as a client the
+//!   last one on the peer's network, dials anew, and the new connection carries a higher generation.
 
 mod backoff;
 pub mod hello;
@@ -26,6 +28,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backoff::{Bucket, Buckets};
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use path::PathKind;
 pub use planner::{

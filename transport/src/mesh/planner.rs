@@ -4,24 +4,29 @@ mod book;
 mod dialling;
 mod election;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
-use self::book::{Anonymous, Known, Peer};
+use self::book::{Anonymous, Peer};
 use self::election::Connection;
-use super::backoff::Bucket;
+use super::backoff::{self, Buckets};
+use super::hello::PROTOCOL_VERSION;
 use super::path::{PathKind, Subnets};
 use super::reason::{CloseReason, DisconnectReason};
 use crate::time::LocalTime;
 
-/// Peers we remember at most, connected or not. When full, one that did not answer makes room, else the newcomer is ignored.
+/// Peers we remember at most, connected or not. When full, one that did not answer makes room, or one of whom only the
+/// mouth that tells of most has told; else the newcomer is ignored.
 pub const MAX_PEERS: usize = 256;
 
-/// Addresses we remember per peer. When full, the newcomer is ignored.
+/// Of these, those that one mouth told of and that never said hello.
+const MAX_PEERS_PER_SOURCE: usize = MAX_PEERS / 4;
+
+/// Addresses we remember per peer. When full, the oldest from the mouth that told of most makes room.
 pub const MAX_ADDRESSES: usize = 8;
 
 /// Peers we are connected to at most. A full mesh larger than this is no band, and its audio would not fit anyway.
@@ -34,7 +39,21 @@ pub const MAX_STRANGERS: usize = 32;
 const MAX_CONNECTIONS_PER_PEER: usize = 4;
 
 /// Dials in progress at most.
-const MAX_DIALS: usize = 16;
+const MAX_DIALS: usize = 32;
+
+/// Of these, to peers that somebody told of and that never said hello.
+const MAX_HEARSAY_DIALS: usize = MAX_DIALS / 4 * 3;
+
+/// And of these, to those that one announcer told of, or one connected peer, who knows a whole band behind routers. A dial
+/// of somebody who does not exist takes seconds; whoever makes up peers by the thousand shall not take everybody's place.
+const MAX_DIALS_PER_ANNOUNCER: usize = 4;
+const MAX_DIALS_PER_PEER: usize = MAX_DIALS / 2;
+
+/// Mouths whose number of hints is limited one by one.
+const MAX_SOURCES: usize = 128;
+
+/// Peers of whose other protocol version we tell the user.
+const MAX_TOLD_VERSIONS: usize = 8;
 
 /// The larger id gives the smaller one this long to dial first. On a LAN, that one sees us by our announcement at once, or
 /// by our answer to its query, which mDNS may delay by a quarter of a second (RFC 6762, sections 5.2 and 6).
@@ -46,12 +65,22 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest pause between dials while the peer may be back any moment, so that a healed LAN is whole within seconds.
 const EAGER_CAP: Duration = Duration::from_secs(4);
 
+/// Shortest pause between dials of a peer that is told of again and again, each time at another address.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Longest pause between dials of a peer nobody has seen for [`EAGER_FOR`].
 const PATIENT_CAP: Duration = Duration::from_secs(30);
 const EAGER_FOR: Duration = Duration::from_secs(600);
 
 /// A peer neither seen nor named is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// One seen on the LAN that never said hello is, unless it is seen again, forgotten after this: the life of a host's record
+/// in mDNS.
+const FORGET_UNPROVEN_AFTER: Duration = Duration::from_secs(120);
+
+/// A connection given up for silence before it lasted this long was of no use.
+const USEFUL_AFTER: Duration = Duration::from_secs(30);
 
 /// How long we leave alone a peer that said goodbye, plays in another session, or was sent away.
 const QUIET: Duration = Duration::from_secs(30);
@@ -79,8 +108,8 @@ pub enum Side {
 /// Where a hint comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Discovery on the LAN.
-    Discovery,
+    /// Discovery on the LAN: whoever sent this from that address.
+    Discovery(IpAddr),
     /// A connected peer.
     Peer(PeerId),
 }
@@ -181,7 +210,9 @@ pub struct Planner {
     anonymous: Vec<Anonymous>,
     attempts: BTreeMap<Attempt, Target>,
     next_attempt: u64,
-    buckets: BTreeMap<Source, Bucket>,
+    buckets: Buckets<Source>,
+    /// Peers of another protocol version that the user was told of.
+    told_versions: BTreeSet<PeerId>,
     outputs: VecDeque<Output>,
 }
 
@@ -204,7 +235,8 @@ impl Planner {
             anonymous: Vec::new(),
             attempts: BTreeMap::new(),
             next_attempt: 0,
-            buckets: BTreeMap::new(),
+            buckets: Buckets::new(MAX_SOURCES),
+            told_versions: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -218,7 +250,7 @@ impl Planner {
     pub fn poll_deadline(&self) -> Option<LocalTime> {
         let hellos = self.connections.values().filter(|c| c.theirs.is_none()).map(|c| c.hello_deadline);
         let replacements = self.peers.values().filter_map(|peer| peer.replace_at);
-        let dials = self.peers.values().filter(|peer| peer.wants_dial()).map(Peer::dial_time);
+        let dials = self.waiting().map(|(_, peer)| peer.dial_time());
         let anonymous = self.anonymous.iter().filter(|a| a.wants_dial()).map(|a| a.next_dial);
         // With every dial slot taken, the next outcome brings us back.
         let has_slot = self.attempts.len() < MAX_DIALS;
@@ -273,23 +305,36 @@ impl Planner {
             return;
         }
         let deference = self.deference(&peer);
-        if !self.peers.contains_key(&peer) && !self.make_room() {
+        if !self.peers.contains_key(&peer) && !self.make_room_for(source) {
             return;
         }
+        let crowds = self.crowds();
+        let crowd = |source: Option<Source>| crowds.get(&source).copied().unwrap_or(0);
         let record = self.peers.entry(peer).or_insert_with(|| Peer::new(now, now + deference));
+        // Whoever tells of fewer is believed rather: a flood must not take in a friend's own record.
+        if record.source.is_none() || crowd(Some(source)) < crowd(record.source) {
+            record.source = Some(source);
+        }
         record.last_seen = now;
         let mut is_new = false;
         for address in addresses {
             let (address, _) = split_peer(address.clone());
-            if record.addresses.len() < MAX_ADDRESSES && !record.addresses.contains_key(&address) {
-                record.addresses.insert(address, Known::default());
-                is_new = true;
-            }
+            is_new |= record.note_heard(now, address, source);
         }
-        if is_new && record.failures > 0 {
-            // News of somebody we could not reach: try at once, but keep the count, or a liar could make us hammer.
-            record.next_dial = record.next_dial.min(now + deference);
+        if record.failures > 0 {
+            // Whoever is told of may be there again, whatever became of the dials in its absence. The count is kept, or a
+            // liar could make us hammer.
+            let pause = if is_new { NEWS_PAUSE } else { EAGER_CAP };
+            record.hasten(now.max(record.dialled + pause) + deference);
         }
+    }
+
+    /// Somebody says that `peer`, who is in session `session_tag`, speaks `version` of the protocol, which is not ours.
+    pub fn handle_other_version(&mut self, peer: PeerId, session_tag: [u8; 8], version: u16) {
+        if self.settings.pinned || session_tag != self.settings.session_tag {
+            return;
+        }
+        self.warn_of_version(peer, version);
     }
 
     /// The announcement of `peer` was withdrawn. Its connection, if any, is another matter.
@@ -309,14 +354,15 @@ impl Planner {
             self.reclassify();
             // A cable was plugged in: whoever was out of reach may not be any longer.
             for record in self.peers.values_mut().filter(|record| record.failures > 0) {
-                record.next_dial = record.next_dial.min(now + SETTLE);
+                record.hasten(now + SETTLE);
             }
             for anonymous in &mut self.anonymous {
                 anonymous.next_dial = anonymous.next_dial.min(now + SETTLE);
             }
         } else {
+            let before = self.subnets.clone();
             self.subnets.remove(address);
-            self.replace_connections_at(now, address);
+            self.replace_connections_at(now, address, &before);
         }
     }
 
@@ -329,11 +375,19 @@ impl Planner {
         }
     }
 
-    /// Gives up the connections to `peer`, from whom nothing comes any more, and dials it as after any loss.
+    /// Gives up the connections to `peer`, from whom nothing comes any more, and dials it as after any loss; ever less often
+    /// if nothing comes from it then either.
     pub fn renew(&mut self, now: LocalTime, peer: &PeerId) {
         let deference = self.deference(peer);
+        let random = self.random.unit();
         if let Some(record) = self.peers.get_mut(peer) {
-            record.next_dial = now + deference;
+            let was_useful = now.saturating_since(record.elected_at) > USEFUL_AFTER;
+            record.renewals = if was_useful { 0 } else { record.renewals.saturating_add(1) };
+            let pause = match record.renewals {
+                0 | 1 => Duration::ZERO,
+                more => backoff::delay(more.saturating_add(2), PATIENT_CAP, random),
+            };
+            record.next_dial = now + deference + pause;
             record.failures = 0;
             record.last_seen = now;
         }
@@ -385,15 +439,18 @@ impl Planner {
         {
             return false;
         }
-        // Only connected peers and discovery have buckets; those of peers that left make room.
-        if self.buckets.len() > MAX_CONNECTED + 1 {
-            let peers = &self.peers;
-            self.buckets.retain(|source, _| match source {
-                Source::Discovery => true,
-                Source::Peer(peer) => peers.get(peer).is_some_and(|record| record.elected.is_some()),
-            });
+        self.buckets.take(now, source)
+    }
+
+    fn warn_of_version(&mut self, peer: PeerId, version: u16) {
+        if self.told_versions.len() < MAX_TOLD_VERSIONS && self.told_versions.insert(peer) {
+            let older =
+                if version < PROTOCOL_VERSION { "update Bandmesh there" } else { "update Bandmesh here" };
+            self.warn(format!(
+                "{peer} is in this session but speaks version {version} of the protocol, and this node version \
+                 {PROTOCOL_VERSION}; {older} to play together"
+            ));
         }
-        self.buckets.entry(source).or_insert_with(|| Bucket::new(now)).take(now)
     }
 }
 

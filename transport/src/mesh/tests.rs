@@ -1,6 +1,7 @@
 //! Stories of two planners, and of one under attack. No sockets, no clock but the one passed in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -10,6 +11,10 @@ use super::*;
 use crate::time::LocalTime;
 
 const TAG: [u8; 8] = *b"testtest";
+/// Where announcements come from, if it does not matter.
+const LAN: Source = Source::Discovery(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
+/// Where made-up announcements come from.
+const LIAR: Source = Source::Discovery(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 66)));
 
 fn peer(seed: u8) -> PeerId {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().to_peer_id()
@@ -97,7 +102,7 @@ fn the_smaller_id_dials_at_once_and_the_larger_a_moment_later() {
     let (small, large) = two_peers();
     for (local, other, expected_ms) in [(small, large, 0), (large, small, 400)] {
         let mut planner = Planner::new(settings(local));
-        planner.handle_hint(at(0), Source::Discovery, other, TAG, &[address(2)]);
+        planner.handle_hint(at(0), LAN, other, TAG, &[address(2)]);
         let log = run(&mut planner, at(1000));
         assert_eq!(log.len(), 1);
         assert_eq!(log[0].0, expected_ms);
@@ -108,9 +113,9 @@ fn the_smaller_id_dials_at_once_and_the_larger_a_moment_later() {
 fn nobody_dials_itself_another_session_or_a_connected_peer() {
     let (small, large) = two_peers();
     let mut planner = connected(small, large, Side::Listener);
-    planner.handle_hint(at(0), Source::Discovery, small, TAG, &[address(1)]);
-    planner.handle_hint(at(0), Source::Discovery, peer(3), *b"elsewher", &[address(3)]);
-    planner.handle_hint(at(0), Source::Discovery, large, TAG, &[address(2)]);
+    planner.handle_hint(at(0), LAN, small, TAG, &[address(1)]);
+    planner.handle_hint(at(0), LAN, peer(3), *b"elsewher", &[address(3)]);
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2)]);
     assert_eq!(run(&mut planner, at(60_000)), []);
 }
 
@@ -118,7 +123,7 @@ fn nobody_dials_itself_another_session_or_a_connected_peer() {
 fn an_unreachable_peer_is_tried_ever_less_often_but_within_seconds() {
     let (small, large) = two_peers();
     let mut planner = Planner::new(settings(small));
-    planner.handle_hint(at(0), Source::Discovery, large, TAG, &[address(2)]);
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2)]);
     let mut tried = Vec::new();
     while let Some(due) = planner.poll_deadline().filter(|due| *due < at(60_000)) {
         planner.handle_deadline(due);
@@ -233,7 +238,7 @@ fn a_pinned_node_dials_what_it_was_given_and_nothing_it_learned() {
     let (small, large) = two_peers();
     let mut planner = Planner::new(Settings { pinned: true, ..settings(small) });
     planner.handle_named(at(0), address(9));
-    planner.handle_hint(at(0), Source::Discovery, peer(3), TAG, &[address(3)]);
+    planner.handle_hint(at(0), LAN, peer(3), TAG, &[address(3)]);
     let first = dials(run(&mut planner, at(1000)).into_iter().map(|(_, output)| output));
     assert_eq!(first.len(), 1);
     // The peer is reached by the pinned address, and also comes in from another.
@@ -296,41 +301,237 @@ fn a_stranger_that_says_nothing_is_dropped_and_too_many_are_refused() {
     assert_eq!(dropped, MAX_STRANGERS);
 }
 
-#[test]
-fn a_flood_of_fake_peers_is_bounded_and_friends_are_still_dialled() {
+/// Plays 16 s on a LAN where the sources in `liars` announce 1,000 made-up peers a second, to which dials take 4 s. From
+/// 6 s on a friend announces itself every 4 s. When it was dialled after that, and how many fakes were in all.
+fn search_among_fakes(liars: &[Source]) -> (Option<Duration>, usize) {
+    const HANDSHAKE: Duration = Duration::from_secs(4);
     let (small, large) = two_peers();
     let mut planner = Planner::new(settings(small));
-    let mut answered = BTreeSet::new();
-    let mut now = at(0);
-    for number in 0..20_000u32 {
-        now = now + Duration::from_millis(1);
-        let fake = PeerId::random();
-        let addresses: Vec<_> = (0..20).map(|last| address(last + 100)).collect();
-        planner.handle_hint(now, Source::Discovery, fake, TAG, &addresses);
-        if number == 15_000 {
-            // mDNS repeats itself until it is heard.
-            for repeat in 0..100 {
-                planner.handle_hint(
-                    now + Duration::from_millis(100 * repeat),
-                    Source::Discovery,
-                    large,
-                    TAG,
-                    &[address(2)],
-                );
-            }
+    let (mut under_way, mut fakes) = (VecDeque::new(), BTreeSet::new());
+    let addresses: Vec<_> = (0..20).map(|last| address(last + 100)).collect();
+    for ms in 0..16_000u64 {
+        let now = at(ms);
+        let liar = liars[ms as usize % liars.len()];
+        planner.handle_hint(now, liar, PeerId::random(), TAG, &addresses);
+        if ms >= 6_000 && ms % 4_000 == 2_000 {
+            planner.handle_hint(now, LAN, large, TAG, &[address(2)]);
         }
-        planner.handle_deadline(now);
+        while under_way.front().is_some_and(|(until, _)| *until <= now) {
+            let (_, attempt) = under_way.pop_front().unwrap();
+            planner.handle_dial_failed(now, attempt, DialFailure::Unreachable);
+        }
+        if planner.poll_deadline().is_some_and(|due| due <= now) {
+            planner.handle_deadline(now);
+        }
         for output in outputs(&mut planner) {
-            if let Output::Dial { attempt, peer, addresses, .. } = output {
-                assert!(addresses.len() <= MAX_ADDRESSES);
-                answered.extend(peer);
-                planner.handle_dial_failed(now, attempt, DialFailure::Unreachable);
+            let Output::Dial { attempt, peer, addresses, .. } = output else { continue };
+            assert!(addresses.len() <= MAX_ADDRESSES);
+            if peer == Some(large) {
+                return (Some(now.saturating_since(at(6_000))), fakes.len());
             }
+            under_way.push_back((now + HANDSHAKE, attempt));
+            fakes.extend(peer);
+        }
+        assert!(planner.peer_count() <= MAX_PEERS);
+        assert!(planner.poll_deadline().is_none_or(|due| due > now), "it would spin");
+    }
+    (None, fakes.len())
+}
+
+#[test]
+fn a_flood_of_fake_peers_is_bounded_and_a_friend_among_them_is_dialled_at_once() {
+    let (friend, fakes) = search_among_fakes(&[LIAR]);
+    assert!(friend.is_some_and(|after| after < Duration::from_millis(10)), "{friend:?}");
+    assert!(fakes < 50, "{fakes} fakes were dialled");
+}
+
+#[test]
+fn a_flood_from_many_addresses_hides_no_friend_either() {
+    let liars: Vec<_> = (1..=50).map(|last| Source::Discovery([10, 0, 1, last].into())).collect();
+    let (friend, fakes) = search_among_fakes(&liars);
+    assert!(friend.is_some_and(|after| after < Duration::from_secs(5)), "{friend:?}");
+    assert!(fakes < 150, "{fakes} fakes were dialled");
+}
+
+#[test]
+fn whoever_said_hello_once_outlives_a_flood() {
+    let (small, large) = two_peers();
+    let mut planner = connected(small, large, Side::Dialer);
+    planner.handle_closed(at(1_000), ConnectionKey(1), ClosedBy::Silence);
+    outputs(&mut planner);
+    for ms in 1_000..20_000u64 {
+        let liar = Source::Discovery([10, 0, 1, (ms % 200) as u8].into());
+        planner.handle_hint(at(ms), liar, PeerId::random(), TAG, &[address(9)]);
+        planner.handle_deadline(at(ms));
+        for (attempt, _) in dials(outputs(&mut planner)) {
+            planner.handle_dial_failed(at(ms), attempt, DialFailure::Unreachable);
         }
     }
-    assert!(planner.peer_count() <= MAX_PEERS);
-    assert!(answered.len() < 700, "{} fakes were dialled in 20 s", answered.len());
-    assert!(answered.contains(&large));
+    let dialled = run(&mut planner, at(30_000))
+        .into_iter()
+        .any(|(_, output)| matches!(output, Output::Dial { peer, .. } if peer == Some(large)));
+    assert!(dialled, "it was forgotten");
+}
+
+/// Lets every dial fail up to `until`, and returns when they were, in milliseconds.
+fn fail_dials(planner: &mut Planner, until: LocalTime) -> Vec<u64> {
+    let mut tried = Vec::new();
+    while let Some(due) = planner.poll_deadline().filter(|due| *due <= until) {
+        planner.handle_deadline(due);
+        for (attempt, _) in dials(outputs(planner)) {
+            tried.push(due.as_nanos() / 1_000_000);
+            planner.handle_dial_failed(due, attempt, DialFailure::Unreachable);
+        }
+    }
+    tried
+}
+
+#[test]
+fn a_peer_seen_again_after_most_of_an_hour_is_dialled_within_seconds() {
+    let (small, large) = two_peers();
+    for healed in (3_000_000..3_030_000).step_by(1_000) {
+        let mut planner = connected(small, large, Side::Dialer);
+        planner.handle_closed(at(0), ConnectionKey(1), ClosedBy::Silence);
+        outputs(&mut planner);
+        fail_dials(&mut planner, at(healed));
+        planner.handle_hint(at(healed), LAN, large, TAG, &[address(2)]);
+        let after = fail_dials(&mut planner, at(healed + 30_000));
+        assert!(after.first().is_some_and(|first| first - healed <= 4_000), "healed at {healed}: {after:?}");
+    }
+}
+
+#[test]
+fn an_announcement_repeated_without_end_is_no_reason_to_hammer() {
+    let (small, large) = two_peers();
+    let mut planner = Planner::new(settings(small));
+    let mut tried = Vec::new();
+    for ms in (0..600_000).step_by(50) {
+        planner.handle_hint(at(ms), LAN, large, TAG, &[address(2)]);
+        tried.extend(fail_dials(&mut planner, at(ms)));
+    }
+    // Backoff takes 2 to 4 s in the long run.
+    assert!(tried.len() < 300, "{} dials in ten minutes", tried.len());
+
+    // With another address each time, which a liar can make up, it is a little more.
+    tried.clear();
+    for ms in (600_000..660_000).step_by(50) {
+        planner.handle_hint(at(ms), LAN, large, TAG, &[address((ms / 50 % 256) as u8)]);
+        tried.extend(fail_dials(&mut planner, at(ms)));
+    }
+    assert!(tried.len() <= 61, "{} dials in a minute", tried.len());
+}
+
+#[test]
+fn the_true_address_of_a_friend_gets_in_though_a_liar_told_of_eight_dead_ones() {
+    let (small, large) = two_peers();
+    let mut planner = Planner::new(settings(small));
+    let dead: Vec<_> = (100..108).map(address).collect();
+    planner.handle_hint(at(0), LIAR, large, TAG, &dead);
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2)]);
+    // Nor does the liar get it out again.
+    for number in 0..50 {
+        planner.handle_hint(at(1 + number), LIAR, large, TAG, &[address(200 + number as u8)]);
+    }
+    let dialled = dials(run(&mut planner, at(100)).into_iter().map(|(_, output)| output));
+    let (_, addresses) = dialled.first().unwrap();
+    assert!(addresses.contains(&address(2)) && addresses.len() <= MAX_ADDRESSES, "{addresses:?}");
+}
+
+#[test]
+fn the_newest_of_many_addresses_of_a_peer_is_dialled() {
+    let (small, large) = two_peers();
+    // A machine that was killed and is back on another port again and again, and one with a new address each day.
+    let ports = |number: u16| format!("/ip4/10.0.0.2/udp/{}/quic-v1", 40_000 + number);
+    let days = |number: u16| format!("/ip4/10.0.{number}.2/udp/7778/quic-v1");
+    for (at_port, source) in [(true, None), (false, Some(()))] {
+        let mut planner = Planner::new(settings(small));
+        for number in 0..20u16 {
+            let now = at(u64::from(number) * 60_000);
+            let address: Multiaddr = if at_port { ports(number) } else { days(number) }.parse().unwrap();
+            let source = source.map_or(LAN, |()| Source::Discovery([10, 0, number as u8, 2].into()));
+            planner.handle_hint(now, source, large, TAG, std::slice::from_ref(&address));
+            planner.handle_deadline(now + Duration::from_secs(30));
+            let dialled = dials(outputs(&mut planner));
+            let (attempt, addresses) = dialled.first().expect("a dial");
+            assert!(addresses.contains(&address), "{address} is not in {addresses:?}");
+            assert!(addresses.len() <= MAX_ADDRESSES);
+            planner.handle_dial_failed(now + Duration::from_secs(34), *attempt, DialFailure::Unreachable);
+        }
+    }
+}
+
+#[test]
+fn whoever_answers_but_never_takes_part_is_dialled_ever_less_often() {
+    let (small, large) = two_peers();
+    let mut planner = Planner::new(settings(small));
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2)]);
+    let (mut key, mut count) = (0, 0);
+    while let Some(due) = planner.poll_deadline().filter(|due| *due < at(600_000)) {
+        planner.handle_deadline(due);
+        for (attempt, _) in dials(outputs(&mut planner)) {
+            (key, count) = (key + 1, count + 1);
+            let connection = ConnectionKey(key);
+            let made = made(large, Side::Dialer, address(2), Some(attempt));
+            planner.handle_connected(due, connection, made);
+            planner.handle_ready(due, connection, hello(1, key));
+            // Those above hear nothing of it for 3 s.
+            planner.renew(due + Duration::from_secs(3), &large);
+            outputs(&mut planner);
+        }
+    }
+    assert!((5..=45).contains(&count), "{count} connections in ten minutes");
+}
+
+#[test]
+fn another_version_of_the_protocol_is_told_once_and_what_to_do() {
+    let (small, large) = two_peers();
+    let mut planner = Planner::new(settings(small));
+    for _ in 0..10 {
+        planner.handle_other_version(large, TAG, PROTOCOL_VERSION + 1);
+        planner.handle_other_version(peer(3), *b"elsewher", PROTOCOL_VERSION + 1);
+    }
+    let told = outputs(&mut planner);
+    assert!(
+        matches!(&told[..], [Output::Warning(text)] if text.contains("update Bandmesh here")),
+        "{told:?}"
+    );
+    // Who makes up peers does not fill the user's screen.
+    for _ in 0..1000 {
+        planner.handle_other_version(PeerId::random(), TAG, 0);
+    }
+    assert!(outputs(&mut planner).len() < 10);
+}
+
+#[test]
+fn whoever_was_client_on_a_network_that_is_gone_takes_the_other_one() {
+    let (small, large) = two_peers();
+    let stage: Multiaddr = "/ip4/10.1.0.2/udp/7778/quic-v1".parse().unwrap();
+    let own = |network: u8| IpAddr::from([10, network, 0, 1]);
+    for is_back_at_once in [false, true] {
+        let mut planner = Planner::new(settings(small));
+        planner.handle_interface(at(0), true, own(0), 24);
+        planner.handle_interface(at(0), true, own(1), 24);
+        planner.handle_hint(at(0), LAN, large, TAG, &[address(2), stage.clone()]);
+        let (attempt, _) = dials(run(&mut planner, at(0)).into_iter().map(|(_, output)| output)).remove(0);
+        let made = made(large, Side::Dialer, address(2), Some(attempt));
+        planner.handle_connected(at(5), ConnectionKey(1), made);
+        planner.handle_ready(at(10), ConnectionKey(1), hello(1, 5));
+        outputs(&mut planner);
+        // What the connection does not use may go.
+        planner.handle_interface(at(1_000), false, own(1), 24);
+        assert_eq!(run(&mut planner, at(2_000)), []);
+        planner.handle_interface(at(2_000), true, own(1), 24);
+
+        planner.handle_interface(at(3_000), false, own(0), 24);
+        if is_back_at_once {
+            // A new lease on the same network: QUIC goes on with it.
+            planner.handle_interface(at(3_050), true, [10, 0, 0, 9].into(), 24);
+        }
+        let log = run(&mut planner, at(4_000));
+        let replaces = |output: &Output| matches!(output, Output::Dial { replaces: true, addresses, .. } if addresses.contains(&stage));
+        let replaced = log.iter().any(|(_, output)| replaces(output));
+        assert_eq!(replaced, !is_back_at_once, "{log:?}");
+    }
 }
 
 #[test]
@@ -350,7 +551,7 @@ fn a_banned_peer_is_refused_until_the_ban_ends() {
 fn an_address_where_somebody_else_answers_is_forgotten() {
     let (small, large) = two_peers();
     let mut planner = Planner::new(settings(small));
-    planner.handle_hint(at(0), Source::Discovery, large, TAG, &[address(2), address(3)]);
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2), address(3)]);
     let first = dials(run(&mut planner, at(0)).into_iter().map(|(_, output)| output));
     let wrong = DialFailure::WrongPeer { address: address(2), obtained: peer(3) };
     planner.handle_dial_failed(at(10), first[0].0, wrong);
@@ -362,7 +563,7 @@ fn an_address_where_somebody_else_answers_is_forgotten() {
 fn nobody_is_dialled_while_a_connection_to_it_says_hello() {
     let (small, large) = two_peers();
     let mut planner = Planner::new(settings(small));
-    planner.handle_hint(at(0), Source::Discovery, large, TAG, &[address(2)]);
+    planner.handle_hint(at(0), LAN, large, TAG, &[address(2)]);
     let (attempt, _) = dials(run(&mut planner, at(0)).into_iter().map(|(_, output)| output)).remove(0);
     planner.handle_connected(at(10), ConnectionKey(1), made(large, Side::Dialer, address(2), Some(attempt)));
     assert_eq!(run(&mut planner, at(4000)), []);
@@ -375,7 +576,7 @@ fn a_link_local_address_is_dialled_only_when_no_other_answers() {
     let (small, large) = two_peers();
     let link_local: Multiaddr = "/ip6zone/2/ip6/fe80::1/udp/7778/quic-v1".parse().unwrap();
     let mut planner = Planner::new(settings(small));
-    planner.handle_hint(at(0), Source::Discovery, large, TAG, &[link_local.clone(), address(2)]);
+    planner.handle_hint(at(0), LAN, large, TAG, &[link_local.clone(), address(2)]);
     let (attempt, first) = dials(run(&mut planner, at(0)).into_iter().map(|(_, output)| output)).remove(0);
     assert_eq!(first, [address(2)]);
     planner.handle_dial_failed(at(100), attempt, DialFailure::Unreachable);

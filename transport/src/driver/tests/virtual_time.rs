@@ -177,3 +177,49 @@ async fn what_a_peer_suggests_is_never_looked_up() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(changes_so_far(&mut bob), vec![]);
 }
+
+/// Alice, who dials Bob, and Bob, who knows nobody.
+fn alice_who_dials(world: &World) -> (Node, Node) {
+    let bob = Node::start(config(2, "0.0.0.0:7778"), world.host(B));
+    let peers = vec![quic_address(B, 7778)];
+    (Node::start(Config { peers, ..config(1, "0.0.0.0:7778") }, world.host(A)), bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_moved_is_sent_files_as_fast_as_one_that_has_not() {
+    let mut took = Vec::new();
+    for has_moved in [false, true] {
+        let world = World::new(Duration::from_millis(20));
+        let (mut alice, mut bob) = alice_who_dials(&world);
+        alice.connected(bob.id()).await;
+        bob.connected(alice.id()).await;
+        if has_moved {
+            world.move_host(A, "10.0.0.9");
+            let id = alice.id();
+            let news = bob.until("news of the way", |event| match event {
+                Event::PathChanged { peer, address, .. } if peer == id => Some(address),
+                _ => None,
+            });
+            assert_eq!(news.await, quic_address("10.0.0.9", 7778));
+        }
+        let begun = Instant::now();
+        bob.mesh.send(&alice.id(), Channel::Project, vec![7; 2 << 20].into()).unwrap();
+        assert_eq!(alice.message().await.2.len(), 2 << 20);
+        took.push(begun.elapsed());
+    }
+    assert!(took[1] < 2 * took[0], "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_before_its_hello_is_made_again_within_seconds() {
+    let world = World::new(Duration::from_millis(100));
+    let (mut alice, bob) = alice_who_dials(&world);
+    // The handshake is over for Alice after 200 ms, and the hello takes as long again.
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    world.divide(A, B);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.heal();
+    let healed = Instant::now();
+    alice.connected(bob.id()).await;
+    assert!(healed.elapsed() < Duration::from_secs(8), "{:?}", healed.elapsed());
+}

@@ -31,6 +31,8 @@ pub(super) struct World {
 struct State {
     sockets: BTreeMap<SocketAddr, Inbox>,
     walls: BTreeSet<(IpAddr, IpAddr)>,
+    /// The addresses that hosts have in place of their own, and what they were.
+    moved: BTreeMap<IpAddr, IpAddr>,
     announced: BTreeMap<IpAddr, Sighting>,
     names: BTreeMap<String, Vec<IpAddr>>,
     generation: u64,
@@ -70,11 +72,25 @@ impl World {
         self.state.lock().unwrap().walls.clear();
     }
 
+    /// `host` has the address `to` from now on: what it sends comes from there, and what is sent there comes to it.
+    pub(super) fn move_host(&self, host: &str, to: &str) {
+        self.state.lock().unwrap().moved.insert(to.parse().unwrap(), host.parse().unwrap());
+    }
+
     fn carry(&self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let world = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(world.delay).await;
             let mut state = world.state.lock().unwrap();
+            let (mut from, mut to) = (from, to);
+            if let Some((new, _)) = state.moved.iter().find(|(_, old)| **old == from.ip()) {
+                from.set_ip(*new);
+            }
+            match state.moved.get(&to.ip()) {
+                Some(old) => to.set_ip(*old),
+                None if state.moved.values().any(|old| *old == to.ip()) => return,
+                None => {}
+            }
             if state.walls.contains(&(from.ip(), to.ip())) {
                 return;
             }
@@ -113,15 +129,15 @@ impl Net for Host {
         Arc::new(quinn::TokioRuntime)
     }
 
-    fn interfaces(&self) -> io::Result<BoxStream<'static, io::Result<InterfaceEvent>>> {
+    fn interfaces(&self) -> io::Result<BoxStream<'static, InterfaceEvent>> {
         let own = InterfaceEvent { up: true, address: self.ip, prefix_len: 24 };
-        Ok(stream::iter([Ok(own)]).chain(stream::pending()).boxed())
+        Ok(stream::iter([own]).chain(stream::pending()).boxed())
     }
 
     fn discover(&self, own: Announcement) -> io::Result<BoxStream<'static, Sighting>> {
         let addresses = vec![to_multiaddr(SocketAddr::new(self.ip, own.port))];
         let Announcement { peer, version, session_tag, .. } = own;
-        let ours = Sighting::Seen { peer, version, session_tag, addresses };
+        let ours = Sighting::Seen { peer, version, session_tag, addresses, from: self.ip };
         let news = self.world.sightings.subscribe();
         let known: Vec<_> = self.world.state.lock().unwrap().announced.values().cloned().collect();
         self.world.state.lock().unwrap().announced.insert(self.ip, ours.clone());

@@ -1,24 +1,40 @@
 //! Whom we know, and at which addresses.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{Attempt, ConnectionKey, FORGET_AFTER, MAX_ADDRESSES, MAX_PEERS, Planner, Source};
+use super::{
+    Attempt, ConnectionKey, FORGET_AFTER, FORGET_UNPROVEN_AFTER, MAX_ADDRESSES, MAX_PEERS,
+    MAX_PEERS_PER_SOURCE, Planner, Source,
+};
 use crate::time::LocalTime;
 
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) addresses: BTreeMap<Multiaddr, Known>,
+    /// Who told of it; `None`: it came by itself, or the user named it.
+    pub(super) source: Option<Source>,
+    /// It has said hello, which nobody can make up.
+    pub(super) is_proven: bool,
     pub(super) elected: Option<ConnectionKey>,
+    /// When the last one was elected.
+    pub(super) elected_at: LocalTime,
     pub(super) dialling: Option<Attempt>,
     /// Its live connections, elected or not.
     pub(super) connections: usize,
     /// When to dial next, if it is not connected and has addresses.
     pub(super) next_dial: LocalTime,
+    /// When it was dialled last.
+    pub(super) dialled: LocalTime,
+    /// It is left alone until then, whatever is heard of it.
+    pub(super) quiet_until: LocalTime,
     /// When to dial although connected, to move to another way.
     pub(super) replace_at: Option<LocalTime>,
     pub(super) failures: u32,
+    /// Connections in a row that were given up, soon after they were made, because nothing came.
+    pub(super) renewals: u32,
     pub(super) last_seen: LocalTime,
     pub(super) banned_until: Option<LocalTime>,
 }
@@ -30,6 +46,12 @@ pub(super) struct Known {
     pub(super) named: bool,
     /// It answered last time.
     pub(super) good: bool,
+    /// It was dialled, and has not answered since.
+    pub(super) is_doubtful: bool,
+    /// Who told of it; `None`: the peer came from there, or the user named it.
+    pub(super) source: Option<Source>,
+    /// When it was told of last.
+    pub(super) heard: LocalTime,
 }
 
 #[derive(Debug)]
@@ -51,33 +73,63 @@ impl Planner {
         }
     }
 
-    /// Whether there is, or could be made, room for one more peer.
-    pub(super) fn make_room(&mut self) -> bool {
-        if self.peers.len() < MAX_PEERS {
-            return true;
+    /// How many peers each has told of that never said hello.
+    pub(super) fn crowds(&self) -> BTreeMap<Option<Source>, usize> {
+        let mut crowds = BTreeMap::new();
+        for record in self.peers.values().filter(|record| record.is_hearsay()) {
+            *crowds.entry(record.source).or_default() += 1;
         }
-        let expendable = |record: &Peer| {
-            !record.is_busy() && record.banned_until.is_none() && record.failures > 0 && !record.is_named()
-        };
+        crowds
+    }
+
+    /// Whether there is, or could be made, room for one more peer that `source` tells of.
+    pub(super) fn make_room_for(&mut self, source: Source) -> bool {
+        let crowds = self.crowds();
+        let own = crowds.get(&Some(source)).copied().unwrap_or(0);
+        let has_share = own < MAX_PEERS_PER_SOURCE;
+        if has_share && (self.peers.len() < MAX_PEERS || crowds.is_empty()) {
+            return self.make_room();
+        }
+        // One that did not answer, with its share used up one of its own; else one of the largest crowd, if its own stays
+        // smaller.
+        let largest = crowds.into_iter().max_by_key(|(_, count)| *count);
+        self.remove_worst(|record| {
+            record.is_hearsay()
+                && if has_share {
+                    let is_of_largest = |(most, count)| record.source == most && count > own + 1;
+                    record.failures > 0 || largest.is_some_and(is_of_largest)
+                } else {
+                    record.failures > 0 && record.source == Some(source)
+                }
+        })
+    }
+
+    /// Whether there is, or could be made, room for one more peer of which more is known than somebody's word. Whoever has
+    /// said hello leaves last.
+    pub(super) fn make_room(&mut self) -> bool {
+        self.peers.len() < MAX_PEERS || self.remove_worst(|record| record.is_hearsay() || record.failures > 0)
+    }
+
+    /// Forgets one of those that are `expendable`, if there is any.
+    fn remove_worst(&mut self, expendable: impl Fn(&Peer) -> bool) -> bool {
         let worst = self
             .peers
             .iter()
-            .filter(|(_, record)| expendable(record))
-            .max_by_key(|(_, record)| record.failures);
+            .filter(|(_, it)| !it.is_busy() && it.banned_until.is_none() && !it.is_named() && expendable(it))
+            .max_by_key(|(_, record)| (record.is_hearsay(), record.failures));
         let Some(worst) = worst.map(|(peer, _)| *peer) else { return false };
-        self.forget(&worst);
+        self.peers.remove(&worst);
         true
-    }
-
-    pub(super) fn forget(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
-        self.buckets.remove(&Source::Peer(*peer));
     }
 
     pub(super) fn forget_the_lost(&mut self, now: LocalTime) {
         let lost = |record: &Peer| {
             let ban_over = record.banned_until.is_none_or(|until| until <= now);
-            let stale = now.saturating_since(record.last_seen) > FORGET_AFTER || record.addresses.is_empty();
+            let after = match record.source {
+                Some(Source::Discovery(_)) if record.is_hearsay() => FORGET_UNPROVEN_AFTER,
+                _ => FORGET_AFTER,
+            };
+            let stale = now.saturating_since(record.last_seen) > after || record.addresses.is_empty();
             !record.is_busy() && ban_over && !record.is_named() && stale
         };
         self.peers.retain(|_, record| !lost(record));
@@ -88,12 +140,18 @@ impl Peer {
     pub(super) fn new(now: LocalTime, next_dial: LocalTime) -> Self {
         Self {
             addresses: BTreeMap::new(),
+            source: None,
+            is_proven: false,
             elected: None,
+            elected_at: now,
             dialling: None,
             connections: 0,
             next_dial,
+            dialled: now,
+            quiet_until: now,
             replace_at: None,
             failures: 0,
+            renewals: 0,
             last_seen: now,
             banned_until: None,
         }
@@ -106,19 +164,61 @@ impl Peer {
             if !learn {
                 return;
             }
-            if self.addresses.len() >= MAX_ADDRESSES {
-                // What answered just now is worth more than what did not.
-                let stale = self.addresses.iter().find(|(_, known)| !known.named && !known.good);
-                let Some((stale, _)) = stale.map(|(address, known)| (address.clone(), *known)) else {
-                    return;
-                };
-                self.addresses.remove(&stale);
+            // What answered just now is worth more than what did not.
+            if self.addresses.len() >= MAX_ADDRESSES && !self.drop_address(None) {
+                return;
             }
         }
         for known in self.addresses.values_mut() {
             known.good = false;
         }
-        self.addresses.entry(address.clone()).or_default().good = true;
+        let known = self.addresses.entry(address.clone()).or_default();
+        (known.good, known.is_doubtful) = (true, false);
+    }
+
+    /// Notes that `source` says it is at `address`; whether that is news.
+    pub(super) fn note_heard(&mut self, now: LocalTime, address: Multiaddr, source: Source) -> bool {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.heard = now;
+            return false;
+        }
+        if self.addresses.len() >= MAX_ADDRESSES && !self.drop_address(Some(source)) {
+            return false;
+        }
+        let known = Known { source: Some(source), heard: now, ..Known::default() };
+        self.addresses.insert(address, known);
+        true
+    }
+
+    /// Makes room for an address that `source` tells of, if one is of less use. Nobody's addresses crowd out those that
+    /// another tells of: a liar might tell of somebody else's peer.
+    fn drop_address(&mut self, source: Option<Source>) -> bool {
+        let spare = |known: &Known| !known.named && !known.good;
+        let mut crowds: BTreeMap<Option<Source>, usize> = BTreeMap::new();
+        for known in self.addresses.values().filter(|known| spare(known)) {
+            *crowds.entry(known.source).or_default() += 1;
+        }
+        let crowd = |source: &Option<Source>| crowds.get(source).copied().unwrap_or(0);
+        let own = crowd(&source);
+        // What did not answer goes before what was not tried yet, and the oldest first.
+        let loser = self
+            .addresses
+            .iter()
+            .filter(|(_, known)| spare(known) && (known.source == source || crowd(&known.source) > own))
+            .max_by_key(|(_, known)| (crowd(&known.source), known.is_doubtful, Reverse(known.heard)));
+        let Some(loser) = loser.map(|(address, _)| address.clone()) else { return false };
+        self.addresses.remove(&loser);
+        true
+    }
+
+    /// Brings the next dial forward.
+    pub(super) fn hasten(&mut self, to: LocalTime) {
+        self.next_dial = self.next_dial.min(to.max(self.quiet_until));
+    }
+
+    /// Whether it may be made up.
+    pub(super) fn is_hearsay(&self) -> bool {
+        !self.is_proven && self.source.is_some() && !self.is_named()
     }
 
     /// Whether there is a connection, or may be one soon.

@@ -1,5 +1,6 @@
 //! When who is dialled, and under which addresses.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -7,8 +8,10 @@ use libp2p::PeerId;
 use super::super::backoff;
 use super::super::path;
 use super::super::reason::DialFailure;
+use super::book::Peer;
 use super::{
-    Attempt, DEFERENCE, EAGER_CAP, EAGER_FOR, MAX_DIALS, Output, PATIENT_CAP, Planner, Target, split_peer,
+    Attempt, DEFERENCE, EAGER_CAP, EAGER_FOR, MAX_DIALS, MAX_DIALS_PER_ANNOUNCER, MAX_DIALS_PER_PEER,
+    MAX_HEARSAY_DIALS, Output, PATIENT_CAP, Planner, Source, Target, split_peer,
 };
 use crate::time::LocalTime;
 
@@ -74,25 +77,46 @@ impl Planner {
         for peer in due {
             let Some(record) = self.peers.get_mut(&peer) else { continue };
             record.replace_at = None;
-            if record.elected.is_some() && record.dialling.is_none() && !record.addresses.is_empty() {
-                self.dial_peer(peer, true);
+            let Some(record) = self.peers.get(&peer) else { continue };
+            let has_another = record.dialling.is_none() && !record.addresses.is_empty();
+            if record.elected.is_some_and(|elected| !self.is_within_reach(elected)) && has_another {
+                self.dial_peer(now, peer, true);
             }
         }
     }
 
     pub(super) fn start_dials(&mut self, now: LocalTime) {
-        let mut due: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, record)| record.wants_dial() && record.dial_time() <= now)
-            .map(|(peer, record)| (record.failures, *peer))
+        let due: Vec<_> = self
+            .waiting()
+            .filter(|(_, record)| record.dial_time() <= now)
+            .map(|(peer, record)| (record.is_hearsay(), record.failures, record.source, *peer))
             .collect();
-        // Those who have answered before come first, so that a flood of fakes cannot keep friends waiting.
+        // Those who have answered before come first, so that a flood of fakes cannot keep friends waiting; then those of whom
+        // somebody tells who tells of few; of these any, since a flood could choose its peer ids.
+        let is_short = due.len() > MAX_DIALS.saturating_sub(self.attempts.len());
+        let crowds = if is_short { self.crowds() } else { BTreeMap::new() };
+        let mut due: Vec<_> = due
+            .into_iter()
+            .map(|(is_hearsay, failures, source, peer)| {
+                let crowd = if is_hearsay { crowds.get(&source).copied().unwrap_or(0) } else { 0 };
+                let chance = if is_short { self.random.next() } else { 0 };
+                (is_hearsay, failures, crowd, chance, peer)
+            })
+            .collect();
         due.sort();
-        for (_, peer) in due {
-            if self.attempts.len() < MAX_DIALS {
-                self.dial_peer(peer, false);
+        let mut dialled = self.dialled_hearsay();
+        for (is_hearsay, .., peer) in due {
+            if self.attempts.len() >= MAX_DIALS {
+                break;
             }
+            if is_hearsay {
+                let source = self.peers.get(&peer).and_then(|record| record.source);
+                if !may_dial(&dialled, source) {
+                    continue;
+                }
+                *dialled.entry(source).or_default() += 1;
+            }
+            self.dial_peer(now, peer, false);
         }
         for index in 0..self.anonymous.len() {
             if self.attempts.len() >= MAX_DIALS {
@@ -119,7 +143,25 @@ impl Planner {
         }
     }
 
-    pub(super) fn dial_peer(&mut self, peer: PeerId, replaces: bool) {
+    /// Dials in progress to peers that each has told of and that never said hello.
+    fn dialled_hearsay(&self) -> BTreeMap<Option<Source>, usize> {
+        let mut dialled = BTreeMap::new();
+        for record in self.peers.values().filter(|it| it.dialling.is_some() && it.is_hearsay()) {
+            *dialled.entry(record.source).or_default() += 1;
+        }
+        dialled
+    }
+
+    /// The peers to be dialled when their time has come. Whoever waits for another dial's end is left out: the outcome of
+    /// that one brings us back.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        let dialled = self.dialled_hearsay();
+        self.peers.iter().filter(move |(_, record)| {
+            record.wants_dial() && (!record.is_hearsay() || may_dial(&dialled, record.source))
+        })
+    }
+
+    pub(super) fn dial_peer(&mut self, now: LocalTime, peer: PeerId, replaces: bool) {
         let attempt = self.new_attempt();
         let Some(record) = self.peers.get_mut(&peer) else { return };
         let mut addresses: Vec<_> = record
@@ -137,7 +179,11 @@ impl Planner {
             .map(|(.., address)| address.clone())
             .filter(|address| !(spare_link_local && path::is_link_local(address)))
             .collect();
+        for known in record.addresses.values_mut() {
+            known.is_doubtful = true;
+        }
         record.dialling = Some(attempt);
+        record.dialled = now;
         self.attempts.insert(attempt, Target::Peer { peer, replaces });
         self.outputs.push_back(Output::Dial { attempt, peer: Some(peer), addresses, replaces });
     }
@@ -156,9 +202,20 @@ impl Planner {
     pub(super) fn keep_quiet(&mut self, now: LocalTime, peer: &PeerId, duration: Duration) {
         if let Some(record) = self.peers.get_mut(peer) {
             record.next_dial = record.next_dial.max(now + duration);
+            record.quiet_until = record.quiet_until.max(now + duration);
         }
         for anonymous in self.anonymous.iter_mut().filter(|a| a.peer == Some(*peer)) {
             anonymous.next_dial = anonymous.next_dial.max(now + duration);
         }
     }
+}
+
+/// Whether there is a place for one more dial on the word of `source`, with so many under way on that of each.
+fn may_dial(dialled: &BTreeMap<Option<Source>, usize>, source: Option<Source>) -> bool {
+    let own = dialled.get(&source).copied().unwrap_or(0);
+    let share = match source {
+        Some(Source::Peer(_)) => MAX_DIALS_PER_PEER,
+        _ => MAX_DIALS_PER_ANNOUNCER,
+    };
+    own < share && dialled.values().sum::<usize>() < MAX_HEARSAY_DIALS
 }

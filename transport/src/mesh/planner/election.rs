@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::super::backoff;
 use super::super::hello::{Hello, PROTOCOL_VERSION};
-use super::super::path::{self, PathKind};
+use super::super::path::{self, PathKind, Subnets};
 use super::super::reason::{CloseReason, ClosedBy, DisconnectReason};
 use super::book::Peer;
 use super::{
@@ -83,6 +83,9 @@ impl Planner {
             None
         };
         if let Some(reason) = mismatch {
+            if reason == CloseReason::OtherVersion && theirs.session_tag == self.settings.session_tag {
+                self.warn_of_version(peer, theirs.version);
+            }
             self.keep_quiet(now, &peer, QUIET);
             self.close(connection, reason);
             return;
@@ -103,7 +106,10 @@ impl Planner {
             if !record.is_busy() {
                 record.failures = record.failures.saturating_add(1);
                 let pause = match reason {
-                    DisconnectReason::Dismissed(_) => QUIET,
+                    DisconnectReason::Dismissed(_) => {
+                        record.quiet_until = now + QUIET;
+                        QUIET
+                    }
                     _ => backoff::delay(record.failures, EAGER_CAP, random),
                 };
                 record.next_dial = record.next_dial.max(now + pause);
@@ -248,6 +254,8 @@ impl Planner {
         let (address, path) = (entry.address.clone(), entry.path);
         if let Some(record) = self.peers.get_mut(&peer) {
             record.elected = Some(newcomer);
+            record.elected_at = now;
+            record.is_proven = true;
             record.failures = 0;
             record.replace_at = None;
             record.last_seen = now;
@@ -346,14 +354,19 @@ impl Planner {
         }
     }
 
-    /// Where we are the server on an address that is gone, only a new connection helps.
-    pub(super) fn replace_connections_at(&mut self, now: LocalTime, lost: IpAddr) {
+    /// Where we are the server on an address that is gone, only a new connection helps; also where we are the client and
+    /// no other address of ours is on the peer's network. `before`: the subnets when it was still there.
+    pub(super) fn replace_connections_at(&mut self, now: LocalTime, lost: IpAddr, before: &Subnets) {
         for (key, connection) in &self.connections {
             let stranded = match connection.side {
                 Side::Listener => connection.local_ip.is_none_or(|ip| ip == lost),
                 // QUIC moves a client to another of its addresses by itself, but not off a link it names.
+                Side::Dialer if path::is_link_local(&connection.address) => {
+                    path::is_loopback_or_link_local(lost)
+                }
                 Side::Dialer => {
-                    path::is_link_local(&connection.address) && path::is_loopback_or_link_local(lost)
+                    let is_lan = |subnets: &Subnets| subnets.classify(&connection.address) == PathKind::Lan;
+                    is_lan(before) && !is_lan(&self.subnets)
                 }
             };
             if stranded
@@ -363,5 +376,15 @@ impl Planner {
                 record.replace_at = Some(now + SETTLE);
             }
         }
+    }
+
+    /// Whether a connection of which we are the client goes on by itself: an address on the peer's network is often gone
+    /// because another one takes its place.
+    pub(super) fn is_within_reach(&self, connection: ConnectionKey) -> bool {
+        self.connections.get(&connection).is_some_and(|it| {
+            it.side == Side::Dialer
+                && !path::is_link_local(&it.address)
+                && self.subnets.classify(&it.address) == PathKind::Lan
+        })
     }
 }

@@ -112,6 +112,11 @@ impl<D: Datagrams> Plane<D> {
             match command {
                 Command::LocalInstrument(writer) => self.local_instrument.replace(Some(writer)),
                 Command::Capture(capture) => self.open(*capture),
+                Command::Stream(info) => {
+                    if let Some(OpenCapture { capture, .. }) = self.capture.take() {
+                        self.open(Capture { info, ..capture });
+                    }
+                }
             }
         }
     }

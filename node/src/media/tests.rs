@@ -516,6 +516,20 @@ fn no_block_of_one_stream_leaves_under_the_name_of_another() {
 }
 
 #[test]
+fn another_period_goes_out_under_another_name_from_its_first_block() {
+    let mut node = Node::with_bob();
+    let mut alices = node.open(stream(1, Codec::Pcm16));
+    node.plane.look();
+    record(&mut alices);
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM16, 1, 256)]);
+    node.media.change_stream(StreamInfo { packet_frames: 64, ..stream(2, Codec::Pcm16) });
+    alices.process(&[0.1; 64], &mut [0.0; 128], HostTime(now().as_nanos()));
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM16, 2, 128)]);
+}
+
+#[test]
 fn channel_is_left_out_only_while_all_members_understand() {
     let mut node = Node::with_bob();
     let (mut alices, mut handle) = engine(Config { input_channels: 2, ..Config::new(48_000, 128) }).unwrap();

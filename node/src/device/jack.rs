@@ -303,7 +303,7 @@ impl ProcessHandler for Process {
                 Silence::ASKED => self.silence_midi(scope),
                 _ => {
                     // Without a new writer the port would say again what it said in the cycle before.
-                    drop(self.ports.midi_out.writer(scope));
+                    let _ = self.ports.midi_out.writer(scope);
                     self.silence.0.store(Silence::KEPT, Relaxed);
                 }
             }

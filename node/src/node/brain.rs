@@ -32,7 +32,7 @@ use super::{
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
     recorded::RecordedSession,
-    rig::{Change, Rewired, Rig},
+    rig::{Change, Mended, Rewired, Rig},
 };
 #[cfg(feature = "devices")]
 use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
@@ -451,7 +451,7 @@ impl Inner {
     /// Makes good what the engine refused while nothing called it.
     fn mend(&self) {
         let _turn = lock(&self.pumping);
-        let Some((own_instrument, plugs)) = lock(&self.rig).mend() else { return };
+        let Some(Mended { own_instrument, plugs }) = lock(&self.rig).mend() else { return };
         tracing::info!(members = plugs.len(), "the audio engine takes commands again");
         if let Some(writer) = own_instrument {
             self.media.set_local_instrument(writer);

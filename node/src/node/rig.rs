@@ -77,6 +77,14 @@ pub struct Rewired {
     pub plugs: Vec<(PeerId, Plug)>,
 }
 
+/// What media must be told of an engine that was stuck.
+pub struct Mended {
+    /// The player's own instrument, if the engine has another than media.
+    pub own_instrument: Option<MidiWriter>,
+    /// A new plug for each member that the engine knew nothing of.
+    pub plugs: Vec<(PeerId, Plug)>,
+}
+
 /// An engine that was built for a device, which may not have opened after all; it is alive as long as anybody has it.
 struct Built {
     handle: Result<Handle, String>,
@@ -206,14 +214,11 @@ impl Rig {
         Some((event, change))
     }
 
-    /// Does again what the engine refused, once it takes commands, and gives a new plug for each member it knows nothing
-    /// of, and for the player's own instrument. As for [`Self::poll_device`], these are of now.
-    pub fn mend(&mut self) -> Option<(Option<MidiWriter>, Vec<(PeerId, Plug)>)> {
+    /// Does again what the engine refused, once it takes commands. As after [`Self::poll_device`], nobody may be plugged in
+    /// or out until media has the plugs.
+    pub fn mend(&mut self) -> Option<Mended> {
         // The first of all settings tells whether the rest has a chance.
-        if !self.refused
-            || !self.audio.is_running()
-            || self.handle.send(Command::SetMetronome(self.metronome)).is_err()
-        {
+        if !self.refused || !self.audio.is_running() || !self.send(Command::SetMetronome(self.metronome)) {
             return None;
         }
         self.refused = false;
@@ -232,7 +237,7 @@ impl Rig {
         });
         let plugs = plugs.collect();
         self.apply_all();
-        Some((own_instrument, plugs))
+        Some(Mended { own_instrument, plugs })
     }
 
     /// What the engine reports; also takes back memory it no longer needs. Call ten times a second.

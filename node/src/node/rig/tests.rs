@@ -88,7 +88,7 @@ fn who_joins_while_the_engine_is_stuck_is_heard_once_it_is_not() {
         mended = rig.mend();
         mended.is_some()
     });
-    let (_, mut plugs) = mended.unwrap();
+    let mut plugs = mended.unwrap().plugs;
     let peers: Vec<PeerId> = plugs.iter().map(|(peer, _)| *peer).collect();
     assert_eq!(peers, [late], "of the others the engine knows");
     assert!(is_played(&mut plugs[0].1, Duration::from_secs(10)));

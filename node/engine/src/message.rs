@@ -130,7 +130,7 @@ pub enum Command {
     SetSourceRate(SourceId, f64),
     /// Releases all notes of a bandmate's instrument.
     AllNotesOff(SourceId),
-    /// Frames between the output buffer and the ear, so that clicks and MIDI sound on time.
+    /// Frames between the output buffer and the ear, so that clicks sound on the beat.
     SetOutputLatency {
         /// In frames of the engine's rate; at most one second.
         frames: u32,

@@ -206,7 +206,7 @@ impl Engine {
                 }
             }
             if let Some(voice) = slot.voice.as_mut() {
-                voice.process(&self.clock, self.output_latency_frames, slot.voice_leaves, left, right);
+                voice.process(&self.clock, slot.voice_leaves, left, right);
             }
             for ((out, l), r) in output.chunks_exact_mut(2).zip(left.iter()).zip(right.iter()) {
                 let (gain_left, gain_right) = slot.channel.advance();

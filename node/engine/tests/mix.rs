@@ -393,6 +393,22 @@ fn click_is_heard_on_the_beat_whatever_the_output_latency() {
 }
 
 #[test]
+fn note_is_rendered_for_its_moment_as_audio_is_whatever_the_output_latency() {
+    for latency in [0u32, 128, 960] {
+        let mut room = Room::new(4, 1);
+        let (mut keys, instrument) = room.handle.instrument().unwrap();
+        room.send(Command::AddInstrument(SourceId(1), instrument));
+        room.send(Command::SetOutputLatency { frames: latency });
+        room.settle(&[]);
+        // The network brings it, some 5 ms before its time.
+        keys.push(HostTime(room.now().0 + 5_000_000), [0x99, 38, 127]).unwrap();
+        let heard: Vec<f32> = (0..10).flat_map(|_| room.callback(&[])).collect();
+        let onset = heard.iter().position(|s| s.abs() > 1e-4).unwrap() / 2;
+        assert!((240..260).contains(&onset), "{latency}: {onset}");
+    }
+}
+
+#[test]
 fn odd_callbacks_are_played_all_the_same() {
     let mut room = Room::new(1, 2);
     room.send(Command::SetMonitor(StripId::Own, Monitor::default()));

@@ -207,6 +207,12 @@ impl Signals {
         self.rate_hz.store(rate_hz, Relaxed);
     }
 
+    /// Whether nothing calls any more because the server of all callbacks is gone.
+    #[cfg(feature = "devices")]
+    pub(super) fn is_server_gone(&self) -> bool {
+        self.lost() == Some(LostReason::ServerGone)
+    }
+
     fn lost(&self) -> Option<LostReason> {
         let code = usize::from(self.lost.load(Relaxed));
         code.checked_sub(1).and_then(|index| REASONS.get(index)).copied()

@@ -7,9 +7,16 @@
 //! there are any. The server's rate and period stand; both may change while we run. `host_time_ns` is the start of the
 //! JACK cycle, equal for all clients of one server.
 //!
+//! **MIDI and sound leave together.** JACK says of each port how long it takes from there to the outside. For `midi_out`
+//! that is the cable of a hardware synthesiser, which plays at once, or a program that plays it and the sound card after
+//! it. A note waits for as long as the sound of the same cycle takes longer, so that both are heard at one moment.
+//!
+//! Before the client goes, its MIDI output is silenced, since the synthesisers behind it stay.
+//!
 //! libjack can wait forever on a server that stopped answering, so opening and closing happen on a thread that is given
 //! up after a while. libjack is loaded at run time: a machine without it gets an error, not a missing library.
 
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -20,15 +27,17 @@ use ::jack::{
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::driven::{Driven, Seen, Signals, frames_to_ns, realtime};
-use super::midi::{DueQueue, MidiEvent, MidiPorts, QUEUE_EVENTS};
+use super::midi::{DueQueue, Ends, Keys, MidiEvent, MidiPorts, QUEUE_EVENTS};
 use super::{
-    AudioCallback, Backend, DeviceConfig, DeviceError, DeviceInfo, DeviceStats, LostReason,
+    AudioCallback, AudioChoice, Backend, DeviceConfig, DeviceError, DeviceInfo, DeviceStats, LostReason,
     MAX_PERIOD_FRAMES, Make, OUTPUT_CHANNELS, Opened, Realtime, Refused, Running, monotonic_ns,
 };
 
 /// JACK's own limit on a period.
 const MAX_JACK_FRAMES: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the server may take for the cycles that silence the MIDI output: some of the longest.
+const SILENCE_PATIENCE_MS: u32 = 400;
 const INPUT_CHANNELS: usize = 2;
 /// A cycle that seems to have begun longer ago, or not yet for as long, was not dated by a clock that works.
 const MAX_CYCLE_AGE_US: u64 = 1_000_000;
@@ -38,12 +47,14 @@ pub(super) fn open<'a>(
     stats: Arc<DeviceStats>,
     make: Make<'a>,
 ) -> Result<Running, Refused<'a>> {
-    let name = config.jack_name.as_str();
-    let (client, ports) =
-        match connect(name).and_then(|client| register(&client).map(|ports| (client, ports))) {
-            Ok(connected) => connected,
-            Err(error) => return Err(Refused::early(error, make)),
-        };
+    let free_name = config.choice == AudioChoice::Auto;
+    let (client, ports) = match connect(&config.jack_name, free_name)
+        .and_then(|client| register(&client).map(|ports| (client, ports)))
+    {
+        Ok(connected) => connected,
+        Err(error) => return Err(Refused::early(error, make)),
+    };
+    let name = client.name().to_owned();
     let opened = Opened {
         rate_hz: client.sample_rate(),
         period_frames: client.buffer_size(),
@@ -54,6 +65,7 @@ pub(super) fn open<'a>(
     let seen = Seen::new(&opened, &stats);
     let (midi_in_sender, midi_in) = RingBuffer::new(QUEUE_EVENTS);
     let (midi_out, midi_out_receiver) = RingBuffer::new(QUEUE_EVENTS);
+    let silence = Arc::new(Silence::default());
     let notify = Notify { signals: signals.clone(), stats: stats.clone() };
     let process = Process {
         driven: Driven::new(make(&opened), &opened, stats.clone(), signals.clone()),
@@ -61,37 +73,47 @@ pub(super) fn open<'a>(
         input: vec![0.0; MAX_JACK_FRAMES * INPUT_CHANNELS],
         output: vec![0.0; MAX_JACK_FRAMES * OUTPUT_CHANNELS],
         midi_in: midi_in_sender,
+        played: Ends::default(),
         midi_out: midi_out_receiver,
         due: DueQueue::new(),
+        sounding: Keys::default(),
+        silence: silence.clone(),
         rate_hz: opened.rate_hz,
         stats: stats.clone(),
     };
     let active = client
         .activate_async(notify, process)
         .map_err(|error| Refused::late(DeviceError::Jack(error.to_string())))?;
-    connect_to_system(active.as_client(), name);
+    connect_to_system(active.as_client(), &name);
+    let mut notes = unmet(config, &opened);
+    if name != config.jack_name {
+        notes.push(format!("another client is named {:?}; this one is {name:?}", config.jack_name));
+    }
     let info = DeviceInfo {
         host: "jack".to_owned(),
-        device: name.to_owned(),
+        device: name,
         rate_hz: opened.rate_hz,
         period_frames: opened.period_frames,
         input_channels: INPUT_CHANNELS,
         realtime: Realtime::DeviceDecides,
-        notes: unmet(config, &opened),
+        notes,
     };
     let midi = Some(MidiPorts::realtime(midi_in, midi_out));
-    Ok(Running { info, stats, signals, seen, midi, backend: Some(Box::new(Active { client: active })) })
+    let backend = Box::new(Active { client: active, signals: signals.clone(), silence });
+    Ok(Running { info, stats, signals, seen, midi, backend: Some(backend) })
 }
 
 /// The rate and period of the running server, for `devices`.
 pub(super) fn probe() -> Result<(u32, u32), DeviceError> {
-    let client = connect(&format!("bandmesh-probe-{}", std::process::id()))?;
+    let client = connect(&format!("bandmesh-probe-{}", std::process::id()), false)?;
     let found = (client.sample_rate(), client.buffer_size());
     bounded("bandmesh-jack-end", move || drop(client));
     Ok(found)
 }
 
-fn connect(name: &str) -> Result<Client, DeviceError> {
+/// A client called `name`, or with `free_name` one of another name, by JACK's own numbering, where that is taken: who asked
+/// for no device in particular wants to play, beside a second node too.
+fn connect(name: &str, free_name: bool) -> Result<Client, DeviceError> {
     // A NUL would end the C string early; a colon separates client and port. JACK2 allows 63 bytes, older ones 32.
     if name.is_empty() || name.len() > 32 || name.contains([':', '\0']) {
         return Err(DeviceError::JackName(name.to_owned()));
@@ -99,7 +121,7 @@ fn connect(name: &str) -> Result<Client, DeviceError> {
     let wanted = name.to_owned();
     // Asking for the exact name would fail without saying why; so take what comes and look at it.
     match bounded("bandmesh-jack-open", move || Client::new(&wanted, ClientOptions::NO_START_SERVER)) {
-        Some(Ok((client, _))) if client.name() == name => Ok(client),
+        Some(Ok((client, _))) if free_name || client.name() == name => Ok(client),
         Some(Ok((client, _))) => {
             bounded("bandmesh-jack-end", move || drop(client));
             Err(DeviceError::JackNameTaken(name.to_owned()))
@@ -176,14 +198,43 @@ fn unmet(config: &DeviceConfig, opened: &Opened) -> Vec<String> {
 
 struct Active {
     client: AsyncClient<Notify, Process>,
+    signals: Arc<Signals>,
+    silence: Arc<Silence>,
 }
 
 impl Backend for Active {
     fn stop(self: Box<Self>) -> Option<Box<dyn AudioCallback>> {
-        let client = self.client;
+        let Active { client, signals, silence } = *self;
+        silence.ask();
+        for _ in 0..SILENCE_PATIENCE_MS {
+            if silence.is_kept() || signals.is_server_gone() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let stopped =
             bounded("bandmesh-jack-end", move || client.deactivate().map(|(_, _, process)| process));
         stopped.and_then(Result::ok).and_then(|process| process.driven.into_callback())
+    }
+}
+
+/// How far the MIDI output's last words have come.
+#[derive(Debug, Default)]
+struct Silence(AtomicU8);
+
+impl Silence {
+    const ASKED: u8 = 1;
+    /// The last end was written in the cycle that runs.
+    const TOLD: u8 = 2;
+    /// That cycle is over.
+    const KEPT: u8 = 3;
+
+    fn ask(&self) {
+        let _ = self.0.compare_exchange(0, Self::ASKED, Relaxed, Relaxed);
+    }
+
+    fn is_kept(&self) -> bool {
+        self.0.load(Relaxed) == Self::KEPT
     }
 }
 
@@ -218,8 +269,13 @@ struct Process {
     input: Vec<f32>,
     output: Vec<f32>,
     midi_in: Producer<MidiEvent>,
+    /// What the node knows of what is held on `midi_in`.
+    played: Ends,
     midi_out: Consumer<MidiEvent>,
     due: DueQueue,
+    /// What sounds at `midi_out`.
+    sounding: Keys,
+    silence: Arc<Silence>,
     rate_hz: u32,
     stats: Arc<DeviceStats>,
 }
@@ -237,10 +293,20 @@ impl ProcessHandler for Process {
         self.driven.run(input, output, cycle_ns);
         realtime(|| {
             self.give_output(scope, frames);
-            self.send_midi(scope, cycle_ns);
             // A look at shared memory; changes with what the user connects.
             let [left, _] = &self.ports.outputs;
-            self.stats.note_output_latency(left.get_latency_range(LatencyType::Playback).1);
+            let sound_frames = left.get_latency_range(LatencyType::Playback).1;
+            let midi_frames = self.ports.midi_out.get_latency_range(LatencyType::Playback).1;
+            self.stats.note_output_latency(sound_frames);
+            match self.silence.0.load(Relaxed) {
+                0 => self.send_midi(scope, cycle_ns, sound_frames.saturating_sub(midi_frames)),
+                Silence::ASKED => self.silence_midi(scope),
+                _ => {
+                    // Without a new writer the port would say again what it said in the cycle before.
+                    let _ = self.ports.midi_out.writer(scope);
+                    self.silence.0.store(Silence::KEPT, Relaxed);
+                }
+            }
         });
         Control::Continue
     }
@@ -272,35 +338,74 @@ impl Process {
         }
     }
 
-    /// When the queue is full the newest event is dropped: the reader has been away for a thousand events.
+    /// When the queue is full the newest event is dropped, as the reader has been away for a thousand events; the end of a
+    /// note waits.
     fn receive_midi(&mut self, scope: &ProcessScope, cycle_ns: u64) {
-        for raw in self.ports.midi_in.iter(scope) {
-            let time_ns = cycle_ns + frames_to_ns(u64::from(raw.time), self.rate_hz);
+        let Self { ports, midi_in, played, rate_hz, .. } = self;
+        let mut push = |event| midi_in.push(event).is_ok();
+        played.catch_up(&mut push);
+        for raw in ports.midi_in.iter(scope) {
+            let time_ns = cycle_ns + frames_to_ns(u64::from(raw.time), *rate_hz);
             if let Some(event) = MidiEvent::new(time_ns, raw.bytes) {
-                let _ = self.midi_in.push(event);
+                let _ = played.pass(event, &mut push);
             }
         }
     }
 
-    fn send_midi(&mut self, scope: &ProcessScope, cycle_ns: u64) {
+    /// Writes what is due, `later_frames` after its time. What finds no room in the port keeps its place.
+    fn send_midi(&mut self, scope: &ProcessScope, cycle_ns: u64, later_frames: u32) {
+        let Self { ports, midi_out, due, sounding, rate_hz, .. } = self;
         let frames = scope.n_frames();
-        let end_ns = cycle_ns + frames_to_ns(u64::from(frames), self.rate_hz);
+        let later_ns = frames_to_ns(u64::from(later_frames), *rate_hz);
+        let end_ns = cycle_ns + frames_to_ns(u64::from(frames), *rate_hz);
+        let mut writer = ports.midi_out.writer(scope);
+        let mut write = |time: u32, event: MidiEvent| {
+            let written = writer.write(&RawMidi { time, bytes: event.bytes() }).is_ok();
+            if written {
+                sounding.note(event.bytes());
+            }
+            written
+        };
+        loop {
+            if due.is_full()
+                && midi_out.slots() > 0
+                && let Some(early) = due.next()
+            {
+                if !write(0, early) {
+                    return;
+                }
+                due.pop();
+            }
+            let Ok(event) = midi_out.pop() else { break };
+            // There is room now.
+            let _ = due.push(event);
+        }
+        while let Some(event) = due.next() {
+            let at_ns = event.host_time_ns.saturating_add(later_ns);
+            if at_ns >= end_ns {
+                return;
+            }
+            let into_ns = at_ns.saturating_sub(cycle_ns);
+            let time = (u128::from(into_ns) * u128::from(*rate_hz) / 1_000_000_000) as u32;
+            if !write(time.min(frames.saturating_sub(1)), event) {
+                return;
+            }
+            due.pop();
+        }
+    }
+
+    /// Ends all that sounds at the output; what was still to come does not come. As many cycles as the port needs.
+    fn silence_midi(&mut self, scope: &ProcessScope) {
+        while self.midi_out.pop().is_ok() {}
+        self.due.clear();
         let mut writer = self.ports.midi_out.writer(scope);
-        while let Ok(event) = self.midi_out.pop() {
-            if let Some(early) = self.due.push(event) {
-                let _ = writer.write(&RawMidi { time: 0, bytes: early.bytes() });
+        while let Some(message) = self.sounding.next_silence() {
+            if writer.write(&RawMidi { time: 0, bytes: &message }).is_err() {
+                return;
             }
+            self.sounding.note(&message);
         }
-        while let Some(event) = self.due.pop_before(end_ns) {
-            let late_ns = event.host_time_ns.saturating_sub(cycle_ns);
-            let time = (u128::from(late_ns) * u128::from(self.rate_hz) / 1_000_000_000) as u32;
-            let raw = RawMidi { time: time.min(frames.saturating_sub(1)), bytes: event.bytes() };
-            if writer.write(&raw).is_err() {
-                // The port's buffer is full for this cycle; the event keeps its place for the next.
-                let _ = self.due.push(event);
-                break;
-            }
-        }
+        self.silence.0.store(Silence::TOLD, Relaxed);
     }
 }
 

@@ -4,7 +4,9 @@
 //! the session clock. Here everything is a [`MidiEvent`] at a host time, and [`MidiPorts`] hides who is on the other end:
 //! a JACK client's two ports, or the system's MIDI ports, of which the player chooses ([`SystemMidi`]).
 //!
-//! Limits: messages of one to three bytes. System exclusive is left out: it is not music, and has no bound.
+//! Limits: channel messages, in both directions. What is for a whole system is not music: exclusive messages have no
+//! bound, a drum machine's clock and its start say of one room what does not hold in another, and a reset would reach every
+//! synthesiser of the band.
 
 #[cfg(feature = "devices")]
 mod choice;
@@ -12,6 +14,7 @@ mod choice;
 mod due;
 #[cfg(feature = "devices")]
 mod echo;
+mod ends;
 #[cfg(feature = "devices")]
 mod held;
 mod keys;
@@ -36,6 +39,7 @@ pub use system::open;
 
 #[cfg(feature = "devices")]
 pub(super) use due::DueQueue;
+pub(super) use ends::Ends;
 #[cfg(feature = "devices")]
 pub(super) use sequencer::port_names;
 
@@ -52,14 +56,13 @@ pub struct MidiEvent {
 }
 
 impl MidiEvent {
-    /// Takes a whole channel or system message (RFC 6295 calls these *commands*) without running status. `None` for
-    /// system exclusive and for anything that is not a message.
+    /// Takes a whole channel message (RFC 6295 calls these *commands*) without running status. `None` for system messages
+    /// and for anything that is no message: this is the one place that every message passes, coming or going.
     pub fn new(host_time_ns: u64, bytes: &[u8]) -> Option<Self> {
         let (&status, rest) = bytes.split_first()?;
         let expected = match status {
-            0x80..=0xBF | 0xE0..=0xEF | 0xF2 => 2,
-            0xC0..=0xDF | 0xF1 | 0xF3 => 1,
-            0xF6 | 0xF8 | 0xFA..=0xFC | 0xFE | 0xFF => 0,
+            0x80..=0xBF | 0xE0..=0xEF => 2,
+            0xC0..=0xDF => 1,
             _ => return None,
         };
         if rest.len() != expected || rest.iter().any(|byte| *byte >= 0x80) {
@@ -70,6 +73,11 @@ impl MidiEvent {
             *to = *from;
         }
         Some(MidiEvent { host_time_ns, data, length: bytes.len() as u8 })
+    }
+
+    /// The same at another time.
+    pub fn at(self, host_time_ns: u64) -> Self {
+        Self { host_time_ns, ..self }
     }
 
     /// The message, status byte first.
@@ -144,7 +152,7 @@ pub trait SystemMidi: Send + Sync {
     fn choose(&self, choice: MidiChoice);
 }
 
-/// The output has a thousand events waiting; drop this one or try later.
+/// The output has a thousand events waiting; this one is dropped. Never the end of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the MIDI output's queue is full; send less, or again later")]
 pub struct MidiQueueFull;
@@ -155,6 +163,8 @@ pub struct MidiQueueFull;
 pub struct MidiPorts {
     input: Incoming,
     output: Outgoing,
+    /// What the output has been told, and what it must be.
+    ends: Ends,
     /// What runs for these ports and ends with them.
     _carrier: Option<Box<dyn Any + Send>>,
 }
@@ -172,6 +182,25 @@ enum Outgoing {
     Thread(SyncSender<MidiEvent>, Option<UnixStream>),
 }
 
+impl Outgoing {
+    /// Whether there was room.
+    fn push(&mut self, event: MidiEvent) -> bool {
+        match self {
+            #[cfg(feature = "devices")]
+            Outgoing::Realtime(queue) => queue.push(event).is_ok(),
+            Outgoing::Thread(queue, waker) => {
+                let sent = queue.try_send(event);
+                if let Some(waker) = waker {
+                    // It does not block. With no room there are bytes enough to wake anybody.
+                    let _ = waker.write(&[0]);
+                }
+                // With the output gone nobody listens, which is no error of the sender.
+                !matches!(sent, Err(TrySendError::Full(_)))
+            }
+        }
+    }
+}
+
 impl MidiPorts {
     /// Two ports joined crosswise in memory: what one sends, the other polls at once, whatever its time. For bandmates
     /// and worlds without hardware.
@@ -181,13 +210,17 @@ impl MidiPorts {
         let ports = |input, output| MidiPorts {
             input: Incoming::Threads(input),
             output: Outgoing::Thread(output, None),
+            ends: Ends::default(),
             _carrier: None,
         };
         (ports(left_in, left_out), ports(right_in, right_out))
     }
 
-    /// The next event that was played here. When nobody asks, the newest are dropped after a thousand.
+    /// The next event that was played here. When nobody asks, the newest are dropped after a thousand, but for ends of
+    /// notes. What [`Self::send`] had to keep is sent too, so ask often.
     pub fn poll(&mut self) -> Option<MidiEvent> {
+        let Self { ends, output, .. } = self;
+        ends.catch_up(|event| output.push(event));
         match &mut self.input {
             #[cfg(feature = "devices")]
             Incoming::Realtime(queue) => queue.pop().ok(),
@@ -195,29 +228,20 @@ impl MidiPorts {
         }
     }
 
-    /// Plays `event` at its time, or at once if that is past.
+    /// Plays `event` at its time, or at once if that is past. The end of a note waits for room if there is none.
     pub fn send(&mut self, event: MidiEvent) -> Result<(), MidiQueueFull> {
-        match &mut self.output {
-            #[cfg(feature = "devices")]
-            Outgoing::Realtime(queue) => queue.push(event).map_err(|_| MidiQueueFull),
-            Outgoing::Thread(queue, waker) => {
-                let sent = queue.try_send(event);
-                if let Some(waker) = waker {
-                    // It does not block. With no room there are bytes enough to wake anybody.
-                    let _ = waker.write(&[0]);
-                }
-                match sent {
-                    // With the output gone nobody listens, which is no error of the sender.
-                    Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-                    Err(TrySendError::Full(_)) => Err(MidiQueueFull),
-                }
-            }
-        }
+        let Self { ends, output, .. } = self;
+        ends.pass(event, |event| output.push(event))
     }
 
     #[cfg(feature = "devices")]
     pub(super) fn realtime(input: Consumer<MidiEvent>, output: Producer<MidiEvent>) -> Self {
-        MidiPorts { input: Incoming::Realtime(input), output: Outgoing::Realtime(output), _carrier: None }
+        MidiPorts {
+            input: Incoming::Realtime(input),
+            output: Outgoing::Realtime(output),
+            ends: Ends::default(),
+            _carrier: None,
+        }
     }
 
     #[cfg(feature = "devices")]
@@ -230,6 +254,7 @@ impl MidiPorts {
         MidiPorts {
             input: Incoming::Threads(input),
             output: Outgoing::Thread(output, Some(waker)),
+            ends: Ends::default(),
             _carrier: Some(carrier),
         }
     }
@@ -241,8 +266,13 @@ mod tests {
 
     #[test]
     fn only_whole_short_messages_become_events() {
-        for good in [&[0x90, 60, 100][..], &[0xC3, 5], &[0xF8], &[0xE0, 0, 64]] {
+        for good in [&[0x90, 60, 100][..], &[0xC3, 5], &[0xD0, 5], &[0xE0, 0, 64]] {
             assert_eq!(MidiEvent::new(7, good).unwrap().bytes(), good);
+        }
+        // A drum machine's clock, start and reset are its own.
+        for system in [&[0xF1, 5][..], &[0xF2, 0, 1], &[0xF3, 5], &[0xF6], &[0xF8], &[0xFA], &[0xFE], &[0xFF]]
+        {
+            assert_eq!(MidiEvent::new(7, system), None, "{system:?}");
         }
         let bad: [&[u8]; 9] = [
             &[],
@@ -270,5 +300,24 @@ mod tests {
         assert_eq!(sent, QUEUE_EVENTS);
         drop(left);
         assert_eq!(right.send(event), Ok(()), "nobody listening is no error");
+    }
+
+    #[test]
+    fn a_full_output_loses_beginnings_and_never_ends() {
+        let (mut left, mut right) = MidiPorts::pair();
+        let message = |bytes: [u8; 3]| MidiEvent::new(1, &bytes).unwrap();
+        for key in (0..128).cycle().take(QUEUE_EVENTS) {
+            left.send(message([0x90, key, 100])).unwrap();
+        }
+        assert_eq!(left.send(message([0x91, 5, 100])), Err(MidiQueueFull));
+        for key in 0..128 {
+            assert_eq!(left.send(message([0x80, key, 0])), Ok(()));
+        }
+        let mut heard = Keys::default();
+        while let Some(event) = right.poll() {
+            heard.note(event.bytes());
+            left.poll();
+        }
+        assert!(heard.is_empty(), "{heard:?}");
     }
 }

@@ -169,6 +169,17 @@ impl Audio {
         lock(&self.shared.midi).as_mut().map_or(Ok(()), |ports| ports.send(event))
     }
 
+    /// How long after the start of a callback its first frame leaves the sound card, by the device's own word.
+    pub fn output_latency_ns(&self) -> u64 {
+        let info = lock(&self.shared.info);
+        // The numbers outlive the device, and these two have no word of their own.
+        if matches!(info.host.as_str(), "null" | "file") {
+            return 0;
+        }
+        let frames = u64::from(self.stats.snapshot().output_latency_frames);
+        frames * 1_000_000_000 / u64::from(info.rate_hz.max(1))
+    }
+
     /// Stops the device; returns within about three seconds even if its driver hangs.
     pub fn stop(self) {}
 }

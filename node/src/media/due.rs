@@ -13,7 +13,8 @@ pub struct DueMidi {
     pub message: Vec<u8>,
 }
 
-/// Messages kept. Above it only releases of different notes are taken, which are at most 128 on each of 16 channels.
+/// Messages kept. Above it only releases of different notes and pedals are taken, and ends of all notes: at most 138 on
+/// each of 16 channels.
 const MAX_WAITING: usize = 512;
 
 /// The waiting messages, in the order of playing.
@@ -56,10 +57,13 @@ impl DueQueue {
     }
 }
 
-/// Channel and note that `message` ends; `None` if it is not a note-off in either of its two forms.
+/// Channel and what `message` ends on it: a note, a pedal that holds notes, or, by one of several messages, all of them.
+/// `None` if it ends nothing.
 fn released_note(message: &[u8]) -> Option<(u8, u8)> {
     match *message {
         [status @ 0x80..=0x8F, note, ..] | [status @ 0x90..=0x9F, note, 0, ..] => Some((status & 0x0F, note)),
+        [status @ 0xB0..=0xBF, number @ (64 | 66), 0..=63]
+        | [status @ 0xB0..=0xBF, number @ 120..=127, _] => Some((status & 0x0F, 0x80 | number)),
         _ => None,
     }
 }
@@ -104,16 +108,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pedal_that_is_let_go_and_the_end_of_all_notes_are_kept_too() {
+        let mut queue = DueQueue::default();
+        while queue.push(event(&[0xE0, 0, 64])) == 0 {}
+        let ends = [[0xB0, 64, 0], [0xB1, 66, 63], [0xB2, 123, 0]];
+        for end in ends {
+            queue.push(event(&end));
+        }
+        queue.push(event(&[0xB0, 64, 127]));
+        let kept: Vec<Vec<u8>> = queue.take().into_iter().map(|event| event.message).collect();
+        assert_eq!(kept[MAX_WAITING - 3..], ends, "and no pedal is pressed after all");
+    }
+
+    #[test]
     fn a_storm_of_releases_is_bounded() {
         let mut queue = DueQueue::default();
         for _ in 0..10 {
             for channel in 0..16 {
                 for note in 0..128 {
                     queue.push(event(&[0x80 | channel, note, 64]));
+                    queue.push(event(&[0xB0 | channel, note, 0]));
                 }
             }
         }
-        assert!(queue.waiting.len() <= MAX_WAITING + 16 * 128, "{}", queue.waiting.len());
+        assert!(queue.waiting.len() <= MAX_WAITING + 16 * 138, "{}", queue.waiting.len());
     }
 
     #[test]

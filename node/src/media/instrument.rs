@@ -2,7 +2,7 @@
 //!
 //! Two things must not be lost on this way: the end of a note, and the sound it is played with. When the
 //! engine's queue is full an end may be among what it refused, so all notes are released. And when the engine is rebuilt
-//! the new instrument is told which program and bank each channel had.
+//! the new instrument is told how each channel was set: nobody else would, as the player's node believes it known.
 
 use engine::{HostTime, MidiFull, MidiWriter};
 
@@ -15,12 +15,106 @@ pub struct InstrumentFeed {
     owing: bool,
 }
 
-/// What a channel sounds like.
+/// Controllers that the instrument obeys: modulation, volume, balance and expression, coarse and fine, the pedal, and
+/// two sends.
+const CONTROLLERS: [u8; 11] = [1, 7, 10, 11, 33, 39, 42, 43, 64, 91, 93];
+/// Registered parameters that it obeys, by the low half of their number: range of the wheel, fine and coarse tuning. The
+/// high half is 0.
+const PARAMETERS: u8 = 3;
+/// MIDI 1.0: the halves of a bank, of the value of the selected parameter, and of its number, of either kind.
+const BANK: [u8; 2] = [0, 32];
+const DATA: [u8; 2] = [6, 38];
+const UNREGISTERED: [u8; 2] = [99, 98];
+const REGISTERED: [u8; 2] = [101, 100];
+const RESET_CONTROLLERS: u8 = 121;
+/// What that resets (MIDI RP-015), of what is kept here.
+const RESET: [u8; 5] = [1, 11, 33, 43, 64];
+
+/// How a channel is set. The messages that say so are some thirty at most, so those of all channels fit into the
+/// instrument's queue at once.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sound {
-    bank_high: Option<u8>,
-    bank_low: Option<u8>,
+    bank: [Option<u8>; 2],
     program: Option<u8>,
+    /// In the order of [`CONTROLLERS`].
+    controllers: [Option<u8>; CONTROLLERS.len()],
+    wheel: Option<[u8; 2]>,
+    parameters: [[Option<u8>; 2]; PARAMETERS as usize],
+    selected: Option<Selected>,
+}
+
+/// The parameter that values are for.
+#[derive(Clone, Copy, Debug)]
+struct Selected {
+    /// The two controllers that name it.
+    kind: [u8; 2],
+    number: [Option<u8>; 2],
+}
+
+impl Sound {
+    fn note(&mut self, message: &[u8]) {
+        match *message {
+            [0xB0..=0xBF, RESET_CONTROLLERS, _] => {
+                let reset = CONTROLLERS.iter().zip(&mut self.controllers);
+                reset.filter(|(number, _)| RESET.contains(number)).for_each(|(_, value)| *value = None);
+                (self.wheel, self.selected) = (None, None);
+            }
+            [0xB0..=0xBF, number, value] => self.note_controller(number, value),
+            [0xC0..=0xCF, value, ..] => self.program = Some(value),
+            [0xE0..=0xEF, low, high] => self.wheel = Some([low, high]),
+            _ => {}
+        }
+    }
+
+    fn note_controller(&mut self, number: u8, value: u8) {
+        let set = |halves: &mut [Option<u8>; 2], numbers: [u8; 2]| {
+            let half = numbers.iter().zip(halves).find(|(half, _)| **half == number);
+            half.map(|(_, half)| *half = Some(value)).is_some()
+        };
+        if set(&mut self.bank, BANK) {
+            return;
+        }
+        for kind in [UNREGISTERED, REGISTERED] {
+            if kind.contains(&number) {
+                // One half may be named anew while the other stays.
+                let before = self.selected.filter(|selected| selected.kind == kind);
+                let mut selected = before.unwrap_or(Selected { kind, number: [None; 2] });
+                set(&mut selected.number, kind);
+                self.selected = Some(selected);
+                return;
+            }
+        }
+        if DATA.contains(&number) {
+            if let Some(Selected { kind: REGISTERED, number: [Some(0), Some(low)] }) = self.selected
+                && let Some(parameter) = self.parameters.get_mut(usize::from(low))
+            {
+                set(parameter, DATA);
+            }
+            return;
+        }
+        if let Some((_, kept)) = CONTROLLERS.iter().zip(&mut self.controllers).find(|(it, _)| **it == number)
+        {
+            *kept = Some(value);
+        }
+    }
+
+    /// Messages that set `channel` as this is, in an order that does.
+    fn messages(&self, channel: u8) -> impl Iterator<Item = [u8; 3]> {
+        let control = move |(number, value): (u8, Option<u8>)| Some([0xB0 | channel, number, value?]);
+        let both = |numbers: [u8; 2], values: [Option<u8>; 2]| numbers.into_iter().zip(values);
+        let set = (0..).zip(self.parameters).filter(|(_, value)| *value != [None; 2]);
+        let parameters =
+            set.flat_map(move |(low, value)| both(REGISTERED, [Some(0), Some(low)]).chain(both(DATA, value)));
+        let selected = self.selected.into_iter().flat_map(move |it| both(it.kind, it.number));
+        let program = self.program.map(|value| [0xC0 | channel, value, 0]);
+        let wheel = self.wheel.map(|[low, high]| [0xE0 | channel, low, high]);
+        both(BANK, self.bank)
+            .filter_map(control)
+            .chain(program)
+            .chain(CONTROLLERS.into_iter().zip(self.controllers).filter_map(control))
+            .chain(parameters.chain(selected).filter_map(control))
+            .chain(wheel)
+    }
 }
 
 impl InstrumentFeed {
@@ -29,7 +123,7 @@ impl InstrumentFeed {
         Self { writer, channels: Default::default(), owing: false }
     }
 
-    /// Another instrument takes over, with the sounds chosen so far.
+    /// Another instrument takes over, set as this one was.
     pub fn replace(&mut self, writer: Option<MidiWriter>) {
         self.writer = writer;
         self.owing = true;
@@ -58,21 +152,18 @@ impl InstrumentFeed {
     pub fn all_notes_off(&mut self) {
         if let Some(writer) = &self.writer {
             writer.all_notes_off();
-            // A change of sound may have been among what is forgotten.
+            // It resets controllers, and a change of sound may have been among what is forgotten.
             self.owing = true;
         }
     }
 
-    /// Tells the instrument the chosen sounds, if it does not know them.
+    /// Tells the instrument how its channels are set, if it does not know.
     fn settle(&mut self) -> Result<(), MidiFull> {
         if !self.owing {
             return Ok(());
         }
-        for (status, sound) in (0..).zip(self.channels) {
-            let bank_high = sound.bank_high.map(|value| [0xB0 | status, 0, value]);
-            let bank_low = sound.bank_low.map(|value| [0xB0 | status, 32, value]);
-            let program = sound.program.map(|value| [0xC0 | status, value, 0]);
-            for message in [bank_high, bank_low, program].into_iter().flatten() {
+        for (channel, sound) in (0..).zip(self.channels) {
+            for message in sound.messages(channel) {
                 // Due in the past, that is, before every note.
                 self.write(HostTime(0), message)?;
             }
@@ -87,12 +178,8 @@ impl InstrumentFeed {
 
     fn remember(&mut self, message: &[u8]) {
         let sound = message.first().and_then(|status| self.channels.get_mut(usize::from(status & 0x0F)));
-        let Some(sound) = sound else { return };
-        match *message {
-            [0xB0..=0xBF, 0, value] => sound.bank_high = Some(value),
-            [0xB0..=0xBF, 32, value] => sound.bank_low = Some(value),
-            [0xC0..=0xCF, value, ..] => sound.program = Some(value),
-            _ => {}
+        if let Some(sound) = sound {
+            sound.note(message);
         }
     }
 }
@@ -147,24 +234,87 @@ mod tests {
         assert!(loudest(&listen(&mut engine)) > 0.01, "and playing goes on");
     }
 
+    /// What a note sounds like after `settings`, and if `replaced` in an engine that was built after them.
+    fn play(settings: &[&[u8]], replaced: bool) -> Vec<f32> {
+        let (mut engine, writer) = instrument();
+        let mut feed = InstrumentFeed::new((!replaced).then_some(writer));
+        for message in settings {
+            feed.push(HostTime(0), message).unwrap();
+        }
+        if replaced {
+            let (next, writer) = instrument();
+            engine = next;
+            feed.replace(Some(writer));
+        }
+        feed.push(HostTime(0), &NOTE_ON).unwrap();
+        feed.push(HostTime(1_020_000_000), &[0x80, 60, 0]).unwrap();
+        listen(&mut engine)
+    }
+
     #[test]
-    fn a_new_engine_plays_with_the_same_sound() {
-        let play = |chosen: bool, replaced: bool| {
-            let (mut engine, writer) = instrument();
-            let mut feed = InstrumentFeed::new((!replaced).then_some(writer));
-            if chosen {
-                feed.push(HostTime(0), &[0xB0, 0, 0]).unwrap();
-                feed.push(HostTime(0), &[0xC0, 33]).unwrap();
+    fn a_new_engine_plays_as_the_old_one_was_set() {
+        let plain = play(&[], false);
+        let settings: [&[&[u8]]; 9] = [
+            &[&[0xB0, 0, 0], &[0xC0, 33]],
+            &[&[0xB0, 7, 40]],
+            &[&[0xB0, 7, 40], &[0xB0, 39, 100]],
+            &[&[0xB0, 11, 30]],
+            &[&[0xB0, 10, 0]],
+            &[&[0xB0, 64, 127]],
+            &[&[0xE0, 0, 127]],
+            // The wheel's range, with the parameter put away afterwards as it should be.
+            &[
+                &[0xB0, 101, 0],
+                &[0xB0, 100, 0],
+                &[0xB0, 6, 12],
+                &[0xB0, 101, 127],
+                &[0xB0, 100, 127],
+                &[0xE0, 0, 127],
+            ],
+            &[&[0xB0, 101, 0], &[0xB0, 100, 2], &[0xB0, 6, 76], &[0xB0, 38, 0]],
+        ];
+        for settings in settings {
+            let replaced = play(settings, true);
+            assert!(replaced == play(settings, false), "{settings:?}");
+            assert!(replaced != plain, "{settings:?} is heard at all");
+        }
+        let reset: [&[u8]; 4] = [&[0xB0, 11, 30], &[0xE0, 0, 127], &[0xB0, 64, 127], &[0xB0, 121, 0]];
+        assert!(play(&reset, true) == plain, "what was reset stays so");
+    }
+
+    #[test]
+    fn values_go_on_to_the_parameter_that_was_selected() {
+        let (mut engine, writer) = instrument();
+        let mut feed = InstrumentFeed::new(None);
+        for message in [[0xB0, 101, 0], [0xB0, 100, 0], [0xB0, 6, 2]] {
+            feed.push(HostTime(0), &message).unwrap();
+        }
+        feed.replace(Some(writer));
+        for message in [[0xB0, 6, 12], [0xE0, 0, 127], NOTE_ON, [0x80, 60, 0]] {
+            let due = if message == [0x80, 60, 0] { 1_020_000_000 } else { 0 };
+            feed.push(HostTime(due), &message).unwrap();
+        }
+        let range: [&[u8]; 4] = [&[0xB0, 101, 0], &[0xB0, 100, 0], &[0xB0, 6, 12], &[0xE0, 0, 127]];
+        assert!(listen(&mut engine) == play(&range, false));
+    }
+
+    #[test]
+    fn all_that_is_remembered_fits_into_the_queue_at_once() {
+        let mut feed = InstrumentFeed::new(None);
+        for channel in 0..16 {
+            for (number, value) in (0..=127).zip((0..=127).rev()) {
+                feed.push(HostTime(0), &[0xB0 | channel, number, value]).unwrap();
             }
-            if replaced {
-                let (next, writer) = instrument();
-                engine = next;
-                feed.replace(Some(writer));
+            for low in 0..PARAMETERS {
+                for (number, value) in [(101, 0), (100, low), (6, 1), (38, 1)] {
+                    feed.push(HostTime(0), &[0xB0 | channel, number, value]).unwrap();
+                }
             }
-            feed.push(HostTime(0), &NOTE_ON).unwrap();
-            listen(&mut engine)
-        };
-        assert_eq!(play(true, true), play(true, false));
-        assert_ne!(play(true, true), play(false, true));
+            for message in [[0xC0, 5, 0], [0xE0, 1, 1]] {
+                feed.push(HostTime(0), &[message[0] | channel, message[1], message[2]]).unwrap();
+            }
+        }
+        feed.replace(Some(instrument().1));
+        assert!(!feed.owing, "the queue of an engine that does not run yet holds it");
     }
 }

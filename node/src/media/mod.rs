@@ -149,6 +149,7 @@ struct Peer {
 
 enum Command {
     Capture(Box<Capture>),
+    Stream(StreamInfo),
     LocalInstrument(MidiWriter),
 }
 
@@ -207,6 +208,13 @@ impl Media {
         self.shared.engine_rate_hz.store(capture.rate_hz, Ordering::Relaxed);
         if self.commands.try_send(Command::Capture(Box::new(capture))).is_err() {
             tracing::error!("the media thread does not take the new device; restart the node");
+        }
+    }
+
+    /// What the open device captures is sent as another stream from now on. The SSRC must be one that was not used before.
+    pub fn change_stream(&self, info: StreamInfo) {
+        if self.commands.try_send(Command::Stream(info)).is_err() {
+            tracing::error!("the media thread does not take the new stream; restart the node");
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     packetiser::{Encoded, Packetiser},
 };
 use crate::{
-    device::{monotonic_ns, sleep_until, use_realtime_priority},
+    device::{midi::Keys, monotonic_ns, sleep_until, use_realtime_priority},
     session::message::StreamInfo,
 };
 
@@ -27,11 +27,6 @@ const PRIORITY: i32 = 55;
 const TIMER_STEP_NS: u64 = 20_000_000;
 /// Shortest, ns.
 const TIMER_REST_NS: u64 = 50_000;
-/// MIDI 1.0: a pressed key, a released one, a control change, and the sustain pedal.
-const NOTE_ON: u8 = 0x90;
-const NOTE_OFF: u8 = 0x80;
-const CONTROL_CHANGE: u8 = 0xb0;
-const SUSTAIN: u8 = 64;
 /// Time between two measurements of mouth-to-ear latency, ns.
 const OBSERVE_NS: u64 = 50_000_000;
 
@@ -48,8 +43,8 @@ pub struct Plane<D> {
     next_observe_ns: u64,
     /// Whether the others have been told to let all notes go, since nothing more is sent to them.
     muted: bool,
-    /// The keys that the others know to be pressed, a bit for each, by channel.
-    pressed: [u128; 16],
+    /// What the others know to be down.
+    held: Keys,
 }
 
 /// One member as this thread serves it.
@@ -84,7 +79,7 @@ impl<D: Datagrams> Plane<D> {
             links: Vec::new(),
             next_observe_ns: 0,
             muted: false,
-            pressed: [0; 16],
+            held: Keys::default(),
         }
     }
 
@@ -118,6 +113,11 @@ impl<D: Datagrams> Plane<D> {
             match command {
                 Command::LocalInstrument(writer) => self.local_instrument.replace(Some(writer)),
                 Command::Capture(capture) => self.open(*capture),
+                Command::Stream(info) => {
+                    if let Some(OpenCapture { capture, .. }) = self.capture.take() {
+                        self.open(Capture { info, ..capture });
+                    }
+                }
             }
         }
     }
@@ -200,28 +200,13 @@ impl<D: Datagrams> Plane<D> {
     fn silence_notes(&mut self) {
         let now = now();
         let session_now = self.shared.session_at(now);
-        for (channel, keys) in (0..).zip(self.pressed) {
-            for key in (0..128).filter(|key| keys >> key & 1 == 1) {
-                self.share_midi(now, session_now, &[NOTE_OFF | channel, key, 64]);
-            }
-            if keys != 0 {
-                self.share_midi(now, session_now, &[CONTROL_CHANGE | channel, SUSTAIN, 0]);
-            }
-        }
-    }
-
-    fn note_keys(&mut self, message: &[u8]) {
-        let [status, key @ 0..=127, velocity] = *message else { return };
-        let Some(keys) = self.pressed.get_mut(usize::from(status & 0x0f)) else { return };
-        match status & 0xf0 {
-            NOTE_ON if velocity > 0 => *keys |= 1 << key,
-            NOTE_ON | NOTE_OFF => *keys &= !(1 << key),
-            _ => {}
+        for message in self.held.released(&Keys::default()) {
+            self.share_midi(now, session_now, &message);
         }
     }
 
     fn share_midi(&mut self, now: LocalTime, played: SessionTime, message: &[u8]) {
-        self.note_keys(message);
+        self.held.note(message);
         let session_now = self.shared.session_at(now);
         for Link { peer, outgoing } in &mut self.links {
             outgoing.push_midi(played, message);

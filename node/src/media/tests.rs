@@ -611,6 +611,20 @@ fn no_block_of_one_stream_leaves_under_the_name_of_another() {
 }
 
 #[test]
+fn another_period_goes_out_under_another_name_from_its_first_block() {
+    let mut node = Node::with_bob();
+    let mut alices = node.open(stream(1, Codec::Pcm16));
+    node.plane.look();
+    record(&mut alices);
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM16, 1, 256)]);
+    node.media.change_stream(StreamInfo { packet_frames: 64, ..stream(2, Codec::Pcm16) });
+    alices.process(&[0.1; 64], &mut [0.0; 128], HostTime(now().as_nanos()));
+    node.plane.look();
+    assert_eq!(node.wire.packets(), [(payload_type::PCM16, 2, 128)]);
+}
+
+#[test]
 fn channel_is_left_out_only_while_all_members_understand() {
     let mut node = Node::with_bob();
     let (mut alices, mut handle) = engine(Config { input_channels: 2, ..Config::new(48_000, 128) }).unwrap();
@@ -720,12 +734,12 @@ fn the_notes_of_a_member_that_left_are_released_at_the_output() {
     assert_eq!(*lock(&node.ports.heard), [[0x90, 60, 100], [0x80, 60, 64]]);
 }
 
-#[test]
-fn muted_player_sends_no_notes_and_lets_go_of_those_that_sound() {
-    let mut node = Node::with_bob();
+/// Alice with what Bob hears of her keyboard.
+fn keyboard_with_bob() -> (Node, impl FnMut(&mut Node) -> Vec<Vec<u8>>) {
+    let node = Node::with_bob();
     node.open(stream(1, Codec::Pcm16));
     let mut bob = MidiReceiver::new(None);
-    let mut heard = |node: &mut Node| {
+    let heard = move |node: &mut Node| {
         node.plane.look();
         let datagrams: Vec<Bytes> = lock(&node.wire.0).drain(..).collect();
         for datagram in datagrams.iter().filter(|datagram| classify(datagram) == Some(Kind::Rtp)) {
@@ -735,15 +749,37 @@ fn muted_player_sends_no_notes_and_lets_go_of_those_that_sound() {
                 bob.handle_packet(at, SessionTime::from_nanos(at.as_nanos() as i64), datagram).unwrap();
             }
         }
-        std::iter::from_fn(|| bob.poll_event()).map(|event| event.message.to_vec()).collect::<Vec<_>>()
+        std::iter::from_fn(|| bob.poll_event()).map(|event| event.message).collect()
     };
+    (node, heard)
+}
+
+#[test]
+fn muted_player_sends_no_notes_and_lets_go_of_those_that_sound() {
+    let (mut node, mut heard) = keyboard_with_bob();
     lock(&node.ports.played).extend([vec![0x90, 60, 100], vec![0x93, 64, 90], vec![0x93, 64, 0]]);
     assert_eq!(heard(&mut node).len(), 3);
     node.media.set_muted(true);
-    assert_eq!(heard(&mut node), [vec![0x80, 60, 64], vec![0xb0, 64, 0]], "the one key that is down");
+    assert_eq!(heard(&mut node), [[0x80, 60, 64]], "the one key that is down");
     lock(&node.ports.played).extend([vec![0x90, 62, 100], vec![0x80, 62, 0], vec![0x80, 60, 0]]);
     assert_eq!(heard(&mut node), Vec::<Vec<u8>>::new());
     node.media.set_muted(false);
     lock(&node.ports.played).push_back(vec![0x90, 65, 100]);
     assert_eq!(heard(&mut node), [vec![0x90, 65, 100]]);
+}
+
+#[test]
+fn muted_player_lets_go_of_pedals_whose_keys_are_up() {
+    let (mut node, mut heard) = keyboard_with_bob();
+    lock(&node.ports.played).extend([
+        vec![0xb0, 64, 127],
+        vec![0xb1, 66, 127],
+        vec![0x90, 60, 100],
+        vec![0x80, 60, 0],
+    ]);
+    assert_eq!(heard(&mut node).len(), 4);
+    node.media.set_muted(true);
+    assert_eq!(heard(&mut node), [[0xb0, 64, 0], [0xb1, 66, 0]], "the pedals held the chord");
+    lock(&node.ports.played).push_back(vec![0xb0, 64, 0]);
+    assert_eq!(heard(&mut node), [[0u8; 3]; 0]);
 }

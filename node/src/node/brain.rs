@@ -32,7 +32,7 @@ use super::{
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
     recorded::RecordedSession,
-    rig::{Rewired, Rig},
+    rig::{Change, Mended, Rewired, Rig},
 };
 #[cfg(feature = "devices")]
 use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
@@ -264,6 +264,11 @@ impl Inner {
     /// Connects media to a new engine.
     pub fn rewire(&self, wiring: Rewired) {
         let _turn = lock(&self.pumping);
+        self.rewire_in_turn(wiring);
+    }
+
+    /// [`Self::rewire`] for who already has its turn.
+    fn rewire_in_turn(&self, wiring: Rewired) {
         lock(&self.session).change_stream(monotonic_ns() as i64, wiring.capture.info);
         self.media.set_capture(wiring.capture);
         if let Some(writer) = wiring.own_instrument {
@@ -386,9 +391,7 @@ impl Inner {
     /// Carries out what follows from what the device did by itself, or was told to.
     pub fn follow_device(&self) {
         let _turn = lock(&self.following_device);
-        loop {
-            let polled = lock(&self.rig).poll_device();
-            let Some((event, rewired)) = polled else { return };
+        while let Some(event) = self.poll_device() {
             match event {
                 DeviceEvent::Lost(reason) => {
                     let reason = reason.to_string();
@@ -411,16 +414,44 @@ impl Inner {
                     tracing::info!(device = %info.device, host = %info.host, "sound is back");
                 }
                 DeviceEvent::PeriodChanged { period_frames } => {
-                    tracing::info!(period_frames, "the device changed its period")
+                    tracing::info!(period_frames, "the device changed its period");
                 }
                 DeviceEvent::Xruns { new, total } => {
                     tracing::debug!(new, total, "the device missed deadlines")
                 }
             }
-            if let Some(rewired) = rewired {
-                self.rewire(rewired);
-            }
             self.notify(Notice::Status);
+        }
+        self.mend();
+    }
+
+    /// What the device did, after media and the others were told. In one turn, so that nobody is plugged in or out between
+    /// the rig's plugs and their way to media: a member would go on into a source that is no more.
+    fn poll_device(&self) -> Option<DeviceEvent> {
+        let _turn = lock(&self.pumping);
+        let (event, change) = lock(&self.rig).poll_device()?;
+        match change {
+            Some(Change::Engine(wiring)) => self.rewire_in_turn(wiring),
+            Some(Change::Stream(stream)) => {
+                lock(&self.session).change_stream(monotonic_ns() as i64, stream);
+                self.media.change_stream(stream);
+                self.carry_out();
+            }
+            None => {}
+        }
+        Some(event)
+    }
+
+    /// Makes good what the engine refused while nothing called it.
+    fn mend(&self) {
+        let _turn = lock(&self.pumping);
+        let Some(Mended { own_instrument, plugs }) = lock(&self.rig).mend() else { return };
+        tracing::info!(members = plugs.len(), "the audio engine takes commands again");
+        if let Some(writer) = own_instrument {
+            self.media.set_local_instrument(writer);
+        }
+        for (peer, plug) in plugs {
+            self.media.refit_peer(&peer, plug.writer, plug.instrument);
         }
     }
 

@@ -1,18 +1,21 @@
 //! The player's rig: audio device, engine, and what is plugged into it.
 //!
 //! The device may come and go (a cable, a JACK restart, another rate), and with it the engine; the members and
-//! their faders stay. The rig remembers who is plugged in and plugs everybody into the new engine.
+//! their faders stay. The rig remembers who is plugged in and plugs everybody into the new engine. An engine that is not
+//! called takes no commands after a while: what it refused is done again once it is.
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, channel},
+    },
 };
 
 use engine::{
     Command, Engine, EngineStats, Handle, HostTime, Input, MidiWriter, Monitor, Report, SourceConfig,
     SourceId, SourceWriter, Strip, StripId, TapReader, Timeline, Tone,
 };
-use std::sync::Arc;
 use transport::PeerId;
 
 use crate::{
@@ -35,9 +38,6 @@ const MAX_SOURCES: usize = 2 * MAX_PEERS + 1;
 const OWN_INSTRUMENT: SourceId = SourceId(0);
 /// Change of the device's output latency that the engine is told, frames: the card's own reckoning moves a little.
 const LATENCY_STEP_FRAMES: u32 = 16;
-/// How long an engine may take to be built when a device opens.
-const ENGINE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// Why there is no sound.
 #[derive(Debug, thiserror::Error)]
 pub enum RigError {
@@ -57,6 +57,14 @@ pub struct Plug {
     pub instrument: Option<MidiWriter>,
 }
 
+/// What media and the others must be told.
+pub enum Change {
+    /// A new engine is running.
+    Engine(Rewired),
+    /// The device goes on with another period, in which this player is sent from now on.
+    Stream(StreamInfo),
+}
+
 /// A new engine is running: media must be told.
 pub struct Rewired {
     /// The capture side, and how it is announced.
@@ -67,12 +75,36 @@ pub struct Rewired {
     pub plugs: Vec<(PeerId, Plug)>,
 }
 
+/// What media must be told of an engine that was stuck.
+pub struct Mended {
+    /// The player's own instrument, if the engine has another than media.
+    pub own_instrument: Option<MidiWriter>,
+    /// A new plug for each member that the engine knew nothing of.
+    pub plugs: Vec<(PeerId, Plug)>,
+}
+
+/// An engine that was built for a device, which may not have opened after all; it is alive as long as anybody has it.
+struct Built {
+    handle: Result<Handle, String>,
+    opened: Opened,
+    alive: Weak<()>,
+}
+
 /// Device, engine and members.
 pub struct Rig {
     audio: Arc<Audio>,
-    engines: Receiver<Result<(Handle, Opened), String>>,
+    engines: Receiver<Built>,
     handle: Handle,
     codec: Codec,
+    /// How this player is sent.
+    announced: StreamInfo,
+    /// The device's rate when that was announced.
+    announced_at_hz: u32,
+    /// The engine refused commands: its settings are not what they are here.
+    refused: bool,
+    /// Sources that the engine still has and should not.
+    leftovers: Vec<SourceId>,
+    has_own_instrument: bool,
     /// The shared mix, of members that are plugged in and of those that are not.
     strips: BTreeMap<PeerId, Strip>,
     own_strip: Strip,
@@ -94,6 +126,8 @@ struct Member {
     source: SourceId,
     stream: StreamInfo,
     monitor: Monitor,
+    /// The engine took the source.
+    plugged: bool,
 }
 
 impl Rig {
@@ -112,17 +146,24 @@ impl Rig {
         let (built, engines) = channel();
         let trace = recorder.is_on();
         let audio = Audio::start(device, move |opened| {
-            let (callback, result) = build(opened, soundfont.clone(), trace);
+            let (callback, engine) = build(opened, soundfont.clone(), trace);
             // The rig holds the other end for as long as the device runs.
-            let _ = built.send(result.map(|handle| (handle, *opened)));
+            let _ = built.send(engine);
             wrap(callback, opened)
         })?;
-        let (handle, opened) = wait_for_engine(&engines)?;
+        let Built { handle, opened, .. } =
+            newest(&engines).ok_or_else(|| RigError::Engine("it was not built".into()))?;
+        let handle = handle.map_err(RigError::Engine)?;
         let mut rig = Self {
             audio: Arc::new(audio),
             engines,
             handle,
             codec,
+            announced: announce(codec, 0, opened.rate_hz, opened.period_frames, opened.input_channels),
+            announced_at_hz: opened.rate_hz,
+            refused: false,
+            leftovers: Vec::new(),
+            has_own_instrument: false,
             strips: BTreeMap::new(),
             own_strip: Strip::default(),
             members: BTreeMap::new(),
@@ -156,25 +197,58 @@ impl Rig {
         self.handle.stats()
     }
 
-    /// What the device did since the last call, and the new wiring when the engine had to be rebuilt.
-    pub fn poll_device(&mut self) -> Option<(DeviceEvent, Option<Rewired>)> {
+    /// What the device did since the last call, and what follows from it. Nobody may be plugged in or out until that is
+    /// carried out: a plug is for the engine and the source of now.
+    pub fn poll_device(&mut self) -> Option<(DeviceEvent, Option<Change>)> {
         let event = self.audio.poll_event()?;
-        let mut rewired = None;
-        if let DeviceEvent::Reopened { rebuilt: true, .. } = &event {
-            match self.replace_engine() {
-                Ok(wiring) => rewired = Some(wiring),
-                Err(error) => tracing::error!(%error, "the reopened device has no engine"),
-            }
+        let change = match &event {
+            DeviceEvent::Reopened { rebuilt: true, .. } => match self.replace_engine() {
+                Ok(wiring) => wiring.map(Change::Engine),
+                Err(error) => {
+                    tracing::error!(%error, "the reopened device has no engine");
+                    None
+                }
+            },
+            DeviceEvent::Reopened { .. } | DeviceEvent::PeriodChanged { .. } => self.follow_period(),
+            _ => None,
+        };
+        Some((event, change))
+    }
+
+    /// Does again what the engine refused, once it takes commands. As after [`Self::poll_device`], nobody may be plugged in
+    /// or out until media has the plugs.
+    pub fn mend(&mut self) -> Option<Mended> {
+        // The first of all settings tells whether the rest has a chance.
+        if !self.refused || !self.audio.is_running() || !self.send(Command::SetMetronome(self.metronome)) {
+            return None;
         }
-        Some((event, rewired))
+        self.refused = false;
+        for source in std::mem::take(&mut self.leftovers) {
+            self.unplug(source);
+        }
+        let own_instrument = if self.has_own_instrument { None } else { self.own_instrument() };
+        let missing = self.members.iter().filter(|(_, member)| !member.plugged);
+        let missing: Vec<(PeerId, StreamInfo)> = missing.map(|(peer, it)| (*peer, it.stream)).collect();
+        let plugs = missing.into_iter().filter_map(|(peer, stream)| match self.add(peer, stream) {
+            Ok(plug) => Some((peer, plug)),
+            Err(error) => {
+                tracing::warn!(%peer, %error, "a member cannot be heard on this device");
+                None
+            }
+        });
+        let plugs = plugs.collect();
+        self.apply_all();
+        Some(Mended { own_instrument, plugs })
     }
 
     /// What the engine reports; also takes back memory it no longer needs. Call ten times a second.
     pub fn poll_report(&mut self) -> Option<Report> {
         let frames = self.audio.stats().output_latency_frames;
         if frames.abs_diff(self.output_latency_frames) >= LATENCY_STEP_FRAMES && self.audio.is_running() {
-            self.output_latency_frames = frames;
-            self.send(Command::SetOutputLatency { frames });
+            // What is refused is tried again.
+            if self.send(Command::SetOutputLatency { frames }) {
+                self.output_latency_frames = frames;
+            }
         }
         self.handle.poll_report()
     }
@@ -190,8 +264,8 @@ impl Rig {
             self.unplug(member.source);
             member.monitor
         });
-        let plug = self.plug(source, &stream)?;
-        self.members.insert(peer, Member { source, stream, monitor });
+        let (plug, plugged) = self.plug(source, &stream)?;
+        self.members.insert(peer, Member { source, stream, monitor, plugged });
         self.apply_faders(&peer);
         Ok(plug)
     }
@@ -284,10 +358,11 @@ impl Rig {
         self.metronome.on
     }
 
-    fn replace_engine(&mut self) -> Result<Rewired, RigError> {
-        let (handle, opened) = wait_for_engine(&self.engines)?;
-        self.handle = handle;
-        self.rewire(&opened)
+    /// The engine that plays now; `None` if it is known already, as the last of several that were built in a row.
+    fn replace_engine(&mut self) -> Result<Option<Rewired>, RigError> {
+        let Some(Built { handle, opened, .. }) = newest(&self.engines) else { return Ok(None) };
+        self.handle = handle.map_err(RigError::Engine)?;
+        self.rewire(&opened).map(Some)
     }
 
     fn rewire(&mut self, opened: &Opened) -> Result<Rewired, RigError> {
@@ -297,16 +372,37 @@ impl Rig {
         self.analysis = self.handle.take_analysis();
         let info =
             announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
+        (self.announced, self.announced_at_hz) = (info, opened.rate_hz);
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
-        let own_instrument = self.instrument(OWN_INSTRUMENT);
+        // What the engine before refused or kept is nothing to this one.
+        self.refused = false;
+        self.leftovers.clear();
+        let own_instrument = self.own_instrument();
         let members: Vec<(PeerId, SourceId, StreamInfo)> =
             self.members.iter().map(|(peer, member)| (*peer, member.source, member.stream)).collect();
         let mut plugs = Vec::new();
         for (peer, source, stream) in members {
-            match self.plug(source, &stream) {
-                Ok(plug) => plugs.push((peer, plug)),
-                Err(error) => tracing::warn!(%peer, %error, "a member cannot be heard on this device"),
+            let plugged = match self.plug(source, &stream) {
+                Ok((plug, plugged)) => {
+                    plugs.push((peer, plug));
+                    plugged
+                }
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "a member cannot be heard on this device");
+                    false
+                }
+            };
+            if let Some(member) = self.members.get_mut(&peer) {
+                member.plugged = plugged;
             }
+        }
+        self.apply_all();
+        Ok(Rewired { capture, own_instrument, plugs })
+    }
+
+    /// Tells the engine all settings.
+    fn apply_all(&mut self) {
+        for peer in self.members.keys().copied().collect::<Vec<_>>() {
             self.apply_faders(&peer);
         }
         self.send(Command::SetStrip(StripId::Own, self.own_strip));
@@ -317,40 +413,56 @@ impl Rig {
         self.send(Command::SetInput(self.input));
         self.send(Command::SetMonitor(StripId::Own, self.own_monitor));
         self.send(Command::SetMasterGain { gain_db: self.master_gain_db });
-        // The new device says its own.
+        // The device says its own soon.
         self.output_latency_frames = 0;
-        Ok(Rewired { capture, own_instrument, plugs })
     }
 
-    fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<Plug, RigError> {
+    /// How this player is sent from now on, if the device's period asks for another stream.
+    fn follow_period(&mut self) -> Option<Change> {
+        let stream = announced_anew(self.codec, self.announced, self.announced_at_hz, &self.audio.info())?;
+        self.announced = stream;
+        Some(Change::Stream(stream))
+    }
+
+    /// A plug, and whether the engine took it.
+    fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<(Plug, bool), RigError> {
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));
         let (mut writer, source) =
             self.handle.source(config).map_err(|error| RigError::Engine(error.to_string()))?;
         let tag = u64::from(self.engines_built) << 32 | u64::from(id.0);
         writer.set_tag(tag);
-        self.send_as(Command::AddSource(id, source), |_| EngineCommand::AddSource {
+        let plugged = self.send_as(Command::AddSource(id, source), |_| EngineCommand::AddSource {
             source: id.0,
             rate_hz: config.rate_hz,
             channels: config.channels as u32,
             tag,
         });
-        Ok(Plug { writer, instrument: self.instrument(id) })
+        let (instrument, has_instrument) = self.instrument(id);
+        Ok((Plug { writer, instrument }, plugged && has_instrument))
     }
 
     fn unplug(&mut self, id: SourceId) {
-        self.send(Command::RemoveSource(id));
-        self.send(Command::RemoveInstrument(id));
+        let source = self.send(Command::RemoveSource(id));
+        let instrument = self.send(Command::RemoveInstrument(id));
+        // Bounded: an engine that has refused one refuses, or is mended, before it is given more.
+        if !(source && instrument) && self.leftovers.len() < MAX_SOURCES {
+            self.leftovers.push(id);
+        }
     }
 
-    fn instrument(&mut self, id: SourceId) -> Option<MidiWriter> {
+    fn own_instrument(&mut self) -> Option<MidiWriter> {
+        let (writer, has_own_instrument) = self.instrument(OWN_INSTRUMENT);
+        self.has_own_instrument = has_own_instrument;
+        writer
+    }
+
+    /// An instrument, if one can be had, and whether the engine is as it should be in that.
+    fn instrument(&mut self, id: SourceId) -> (Option<MidiWriter>, bool) {
         match self.handle.instrument() {
-            Ok((writer, instrument)) => {
-                self.send(Command::AddInstrument(id, instrument));
-                Some(writer)
-            }
+            Ok((writer, instrument)) => (Some(writer), self.send(Command::AddInstrument(id, instrument))),
             Err(error) => {
                 tracing::warn!(%error, "no instrument for this player's notes");
-                None
+                (None, true)
             }
         }
     }
@@ -364,21 +476,28 @@ impl Rig {
         }
     }
 
-    fn send(&mut self, command: Command) {
-        self.send_as(command, described);
+    /// Whether the engine took it.
+    fn send(&mut self, command: Command) -> bool {
+        self.send_as(command, described)
     }
 
-    /// Sends a command that the trace has as `describe` says.
-    fn send_as(&mut self, command: Command, describe: impl FnOnce(&Command) -> EngineCommand) {
+    /// Sends a command that the trace has as `describe` says. A refused one is made good by [`Self::mend`].
+    fn send_as(&mut self, command: Command, describe: impl FnOnce(&Command) -> EngineCommand) -> bool {
         let record = self
             .recorder
             .is_on()
             .then(|| Record::Command { engine: self.engines_built, command: describe(&command) });
-        match (self.handle.send(command), record) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(record)) => self.recorder.record(|| record),
-            (Err(_), _) => tracing::warn!("the audio engine takes no commands; is the device stuck?"),
+        let taken = self.handle.send(command).is_ok();
+        match record {
+            Some(record) if taken => self.recorder.record(|| record),
+            _ => {}
         }
+        if !taken && !std::mem::replace(&mut self.refused, true) {
+            tracing::warn!(
+                "the audio engine takes no commands; they are kept until the device calls it again"
+            );
+        }
+        taken
     }
 
     /// Tells the trace that another engine runs from now on.
@@ -398,6 +517,18 @@ impl Rig {
     }
 }
 
+/// What takes the place of the stream `announced`, which is of a device at `rate_hz`, when that goes on as `info` says. With
+/// another rate comes another engine, which has a stream of its own.
+fn announced_anew(
+    codec: Codec,
+    announced: StreamInfo,
+    rate_hz: u32,
+    info: &DeviceInfo,
+) -> Option<StreamInfo> {
+    let stream = announce(codec, announced.ssrc, info.rate_hz, info.period_frames, info.input_channels);
+    (stream != announced && info.rate_hz == rate_hz).then(|| StreamInfo { ssrc: rand::random(), ..stream })
+}
+
 /// A command as the trace has it; [`Rig::plug`] describes a source itself.
 fn described(command: &Command) -> EngineCommand {
     match command {
@@ -412,8 +543,8 @@ fn described(command: &Command) -> EngineCommand {
     }
 }
 
-/// The engine as the device sees it.
-struct EngineCallback(Engine);
+/// The engine as the device sees it, with a sign of its life.
+struct EngineCallback(Engine, #[allow(dead_code, reason = "it is there until this is dropped")] Arc<()>);
 
 impl AudioCallback for EngineCallback {
     fn process(&mut self, input: &[f32], output: &mut [f32], host_time_ns: u64) {
@@ -422,7 +553,7 @@ impl AudioCallback for EngineCallback {
 }
 
 /// What plays when no engine could be built: nothing.
-struct Silence;
+struct Silence(#[allow(dead_code, reason = "as in an engine")] Arc<()>);
 
 impl AudioCallback for Silence {
     fn process(&mut self, _input: &[f32], output: &mut [f32], _host_time_ns: u64) {
@@ -430,16 +561,15 @@ impl AudioCallback for Silence {
     }
 }
 
-fn build(
-    opened: &Opened,
-    soundfont: Option<Vec<u8>>,
-    trace: bool,
-) -> (Box<dyn AudioCallback>, Result<Handle, String>) {
+fn build(opened: &Opened, soundfont: Option<Vec<u8>>, trace: bool) -> (Box<dyn AudioCallback>, Built) {
     let config = engine::Config { soundfont, trace, ..engine_config(opened) };
-    match engine::engine(config) {
-        Ok((engine, handle)) => (Box::new(EngineCallback(engine)), Ok(handle)),
-        Err(error) => (Box::new(Silence), Err(error.to_string())),
-    }
+    let life = Arc::new(());
+    let alive = Arc::downgrade(&life);
+    let (callback, handle): (Box<dyn AudioCallback>, _) = match engine::engine(config) {
+        Ok((engine, handle)) => (Box::new(EngineCallback(engine, life)), Ok(handle)),
+        Err(error) => (Box::new(Silence(life)), Err(error.to_string())),
+    };
+    (callback, Built { handle, opened: *opened, alive })
 }
 
 fn engine_config(opened: &Opened) -> engine::Config {
@@ -450,14 +580,11 @@ fn engine_config(opened: &Opened) -> engine::Config {
     }
 }
 
-fn wait_for_engine(
-    engines: &Receiver<Result<(Handle, Opened), String>>,
-) -> Result<(Handle, Opened), RigError> {
-    let mut latest =
-        engines.recv_timeout(ENGINE_TIMEOUT).map_err(|error| RigError::Engine(error.to_string()))?;
-    // A device that reopened twice has built two; the last one plays.
-    while let Ok(newer) = engines.try_recv() {
-        latest = newer;
-    }
-    latest.map_err(RigError::Engine)
+/// The engine of the device that opened last, if it was built since the last call. It is there before the device says that
+/// it is open. One whose device did not open after all is gone again.
+fn newest(engines: &Receiver<Built>) -> Option<Built> {
+    engines.try_iter().filter(|built| built.alive.strong_count() > 0).last()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,10 @@
 //! here. Each such bandmate has a synthesiser of their own (rustysynth) over one shared SoundFont, fed by a
 //! queue of events with due times, so that jitter of the network is not jitter of the music. The synthesiser
 //! works in steps of 8 frames: a note starts on its frame or up to 7 later, 0.15 ms at 48 kHz.
+//!
+//! A due time is of the callbacks' clock, as the audio of the same bandmate is: what is rendered for a moment leaves the
+//! speaker later by the card's output latency, and so does that audio. It is not made up for as it is for the metronome,
+//! which keeps company with a beat outside: a note would be early by it, and mostly too late for its time.
 
 mod soundfont;
 mod tuning;
@@ -44,8 +48,8 @@ pub struct MidiWriter {
 }
 
 impl MidiWriter {
-    /// Hands over a channel message (status and two data bytes) that is to sound at `due`; late ones sound at
-    /// once. Never blocks. Anything but a channel message is ignored.
+    /// Hands over a channel message (status and two data bytes) that is to be rendered for `due`; late ones sound
+    /// at once. Never blocks. Anything but a channel message is ignored.
     ///
     /// Thread-safe: no, one thread at a time. Realtime-safe: yes.
     ///
@@ -102,14 +106,7 @@ impl std::fmt::Debug for InstrumentVoice {
 
 impl InstrumentVoice {
     /// Adds what sounds in this callback to `left` and `right`; fading to silence if it is the last.
-    pub(crate) fn process(
-        &mut self,
-        clock: &FrameClock,
-        output_latency_frames: u32,
-        last: bool,
-        left: &mut [f32],
-        right: &mut [f32],
-    ) {
+    pub(crate) fn process(&mut self, clock: &FrameClock, last: bool, left: &mut [f32], right: &mut [f32]) {
         self.collect();
         let frames = left.len();
         let fall = if last { 1.0 / frames.max(1) as f32 } else { 0.0 };
@@ -117,8 +114,7 @@ impl InstrumentVoice {
         while at < frames {
             let mut until = frames;
             while let Some(event) = self.pending.last().copied() {
-                let due = clock.frames_from_callback(event.due) - f64::from(output_latency_frames);
-                let due = due.round().clamp(0.0, frames as f64) as usize;
+                let due = clock.frames_from_callback(event.due).round().clamp(0.0, frames as f64) as usize;
                 if due > at {
                     until = due;
                     break;

@@ -33,7 +33,7 @@ impl Stage {
             self.clock.handle_callback(Self::at_frame(self.callbacks * PERIOD as u64), PERIOD);
             self.callbacks += 1;
             let (mut left, mut right) = ([0.0; PERIOD], [0.0; PERIOD]);
-            self.voice.process(&self.clock, 0, false, &mut left, &mut right);
+            self.voice.process(&self.clock, false, &mut left, &mut right);
             heard.extend(left);
         }
         heard

@@ -297,6 +297,107 @@ fn midi_arrives_at_the_frame_it_was_sent_for() {
     });
 }
 
+/// What was heard on a port since the last call.
+fn heard_by(listener: &mut MidiPorts) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| listener.poll()).map(|event| event.bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_client_that_ends_silences_the_synthesisers_at_its_output() {
+    story("a_client_that_ends_silences_the_synthesisers_at_its_output", || {
+        let _server = Server::up(48_000, 128);
+        let mut synth = open(&config("synth"), |_| counts().0).unwrap();
+        let mut synth = synth.take_midi().unwrap();
+        for fades in [false, true] {
+            let mut alice = open(&config("alice"), |_| counts().0).unwrap();
+            let (patch, _) = Client::new("patch", ClientOptions::NO_START_SERVER).unwrap();
+            patch.connect_ports_by_name("alice:midi_out", "synth:midi_in").unwrap();
+            let mut sender = alice.take_midi().unwrap();
+            let mut play = |after_ns: u64, message: [u8; 3]| {
+                sender.send(MidiEvent::new(monotonic_ns() + after_ns, &message).unwrap()).unwrap();
+            };
+            for message in [[0x90, 60, 100], [0xB2, 64, 127], [0xB3, 66, 127], [0x90, 61, 100], [0x80, 61, 0]]
+            {
+                play(0, message);
+            }
+            // Nobody shall hear what is to come.
+            play(60_000_000_000, [0x90, 70, 100]);
+            let mut heard = Vec::new();
+            wait_for("what is played", || {
+                heard.extend(heard_by(&mut synth));
+                heard.len() == 5
+            });
+            if fades {
+                assert!(alice.fade_out());
+            }
+            assert!(alice.stop().is_some(), "the engine comes back");
+            let ends = vec![[0x80, 60, 64], [0xB2, 64, 0], [0xB3, 66, 0], [0xB0, 123, 0]];
+            let mut heard = Vec::new();
+            wait_for("the ends", || {
+                heard.extend(heard_by(&mut synth));
+                heard.len() >= ends.len()
+            });
+            assert_eq!(heard, ends);
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_was_away_misses_beginnings_and_no_ends() {
+    story("a_reader_that_was_away_misses_beginnings_and_no_ends", || {
+        let _server = Server::up(48_000, 1024);
+        let mut alice = open(&config("alice"), |_| counts().0).unwrap();
+        let mut bob = open(&config("bob"), |_| counts().0).unwrap();
+        let (patch, _) = Client::new("patch", ClientOptions::NO_START_SERVER).unwrap();
+        patch.connect_ports_by_name("alice:midi_out", "bob:midi_in").unwrap();
+        let (mut sender, mut receiver) = (alice.take_midi().unwrap(), bob.take_midi().unwrap());
+        let mut send = |message: [u8; 3]| {
+            wait_for("room", || sender.send(MidiEvent::new(0, &message).unwrap()).is_ok());
+        };
+        // More than the queue holds, then the ends, while Bob's node looks away.
+        for wheel in 0..2 * QUEUE_EVENTS {
+            if wheel < 100 {
+                send([0x90, wheel as u8, 100]);
+            }
+            send([0xE0, (wheel % 128) as u8, 64]);
+        }
+        for key in 0..100 {
+            send([0x80, key, 0]);
+        }
+        let before = bob.stats().callbacks();
+        wait_for("all of it to pass", || bob.stats().callbacks() > before + 40);
+        let mut held = Keys::default();
+        let mut count = 0;
+        wait_for("the ends", || {
+            while let Some(event) = receiver.poll() {
+                held.note(event.bytes());
+                count += 1;
+            }
+            count > 100 && held.is_empty()
+        });
+        assert!(count < 2 * QUEUE_EVENTS, "{count}: the queue is bounded");
+    });
+}
+
+#[test]
+fn who_takes_any_device_takes_any_free_name() {
+    story("who_takes_any_device_takes_any_free_name", || {
+        let _server = Server::up(48_000, 128);
+        let first = open(&config("alice"), |_| counts().0).unwrap();
+        let auto = DeviceConfig { choice: AudioChoice::Auto, ..config("alice") };
+        let second = open(&auto, |_| counts().0).unwrap();
+        let info = second.info();
+        assert_eq!((first.info().device.as_str(), info.host.as_str()), ("alice", "jack"));
+        assert!(info.device != "alice" && info.device.starts_with("alice"), "{info:?}");
+        assert!(info.notes.iter().any(|note| note.contains("\"alice\"")), "{info:?}");
+        let (patch, _) = Client::new("patch", ClientOptions::NO_START_SERVER).unwrap();
+        let ports = patch.ports(None, None, PortFlags::empty());
+        assert!(ports.contains(&format!("{}:midi_out", info.device)), "{ports:?}");
+        let output = patch.port_by_name(&format!("{}:out_1", info.device)).unwrap();
+        assert!(output.is_connected_to("system:playback_1").unwrap());
+    });
+}
+
 /// Plays twenty notes from one port to another and returns by how much the middle one was off its time.
 fn round_trip(sender: &mut MidiPorts, receiver: &mut MidiPorts) -> u64 {
     let start = monotonic_ns() + 100_000_000;

@@ -18,10 +18,15 @@ impl DueQueue {
         DueQueue { events: Vec::with_capacity(DUE_EVENTS) }
     }
 
+    /// Whether the next [`Self::push`] gives an event back.
+    pub(in super::super) fn is_full(&self) -> bool {
+        self.events.len() >= DUE_EVENTS
+    }
+
     /// When full, gives back the earliest event to be played right now: early is better than a note that never ends.
     #[must_use]
     pub(in super::super) fn push(&mut self, event: MidiEvent) -> Option<MidiEvent> {
-        let early = if self.events.len() >= DUE_EVENTS { self.events.pop() } else { None };
+        let early = if self.is_full() { self.events.pop() } else { None };
         let place = self.events.partition_point(|other| other.host_time_ns > event.host_time_ns);
         self.events.insert(place, event);
         early
@@ -36,7 +41,22 @@ impl DueQueue {
     }
 
     pub(in super::super) fn next_due_ns(&self) -> Option<u64> {
-        self.events.last().map(|event| event.host_time_ns)
+        self.next().map(|event| event.host_time_ns)
+    }
+
+    /// The next event.
+    pub(in super::super) fn next(&self) -> Option<MidiEvent> {
+        self.events.last().copied()
+    }
+
+    /// Takes the next event out.
+    pub(in super::super) fn pop(&mut self) -> Option<MidiEvent> {
+        self.events.pop()
+    }
+
+    /// Forgets all.
+    pub(in super::super) fn clear(&mut self) {
+        self.events.clear();
     }
 }
 

@@ -195,10 +195,6 @@ fn understood(coder: &Coder, event: &mut Event<'_>, input: Addr, output: Addr) -
             Connect { sender, dest } if sender == output => Some(Said::OutputParted(known(dest))),
             _ => None,
         },
-        // Long ones have no bound, and the others say of a clock what does not hold elsewhere.
-        EventType::Sysex | EventType::Clock | EventType::Tick | EventType::Qframe | EventType::Sensing => {
-            None
-        }
         _ => {
             let mut bytes = [0; MAX_BYTES];
             let length = coder.decode(&mut bytes, event).ok()?;

@@ -455,11 +455,12 @@ impl Studio {
         let is_ours = self.ports.iter().any(|port| port.address == from && port.kind == Kind::Bandmesh);
         let stamp_ns = stamp.and_then(|stamp| u64::try_from(stamp.as_nanos()).ok());
         let at_ns = stamp_ns.map_or(now_ns, |stamp_ns| self.stamps.host_time(stamp_ns, now_ns));
+        let event = MidiEvent::new(at_ns, message)?;
         let held = self.held.ends(from, message);
         if is_ours || self.returns(from) && self.echo.is_echo(at_ns, message, held) {
             return None;
         }
-        MidiEvent::new(at_ns, message)
+        Some(event)
     }
 
     /// Whether `input` may return what it is sent: its instrument is an output too.

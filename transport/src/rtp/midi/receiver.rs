@@ -7,7 +7,7 @@ use super::super::statistics::{Arrival, Sequence};
 use super::super::{Header, PacketError, Statistics, extend_sequence, payload_type, report::ReportBlock};
 use super::command::{Command, parse_list};
 use super::journal::{ChannelJournal, Journal, Program};
-use super::state::{CHANNELS, Channel, channel_of};
+use super::state::{CHANNELS, Channel, channel_of, is_parameter_value, selects_parameter};
 use super::{CLOCK_HZ, unwrap_time};
 use crate::time::{LocalTime, SessionTime};
 
@@ -225,15 +225,20 @@ impl MidiReceiver {
             }
             messages.push(vec![0xC0 | status, number]);
         }
-        for &(number, value) in &told.controllers {
-            let current = match (number, bank_sent) {
-                (0, Some((high, _))) => Some(high),
-                (32, Some((_, low))) => Some(low),
-                _ => ours.controllers.get(&number).map(|ours| ours.value),
-            };
-            if current != Some(value) {
-                messages.push(vec![0xB0 | status, number, value]);
-            }
+        let current = |number: u8| match (number, bank_sent) {
+            (0, Some((high, _))) => Some(high),
+            (32, Some((_, low))) => Some(low),
+            _ => ours.controllers.get(&number).map(|ours| ours.value),
+        };
+        let differs = |&&(number, value): &&(u8, u8)| current(number) != Some(value);
+        // What selects a parameter goes before its values; and a value that was the same for the parameter before is
+        // another one's now.
+        let (selections, others): (Vec<_>, Vec<_>) =
+            told.controllers.iter().partition(|(number, _)| selects_parameter(*number));
+        let selected = selections.iter().any(differs);
+        let restored = |control: &&(u8, u8)| differs(control) || selected && is_parameter_value(control.0);
+        for &(number, value) in selections.into_iter().chain(others).filter(restored) {
+            messages.push(vec![0xB0 | status, number, value]);
         }
         if let Some((low, high)) = told.wheel.filter(|told| ours.wheel.is_none_or(|ours| ours.value != *told))
         {

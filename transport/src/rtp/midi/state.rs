@@ -11,6 +11,10 @@ const BANK_HIGH: u8 = 0;
 const BANK_LOW: u8 = 32;
 pub(super) const SUSTAIN: u8 = 64;
 pub(super) const SOSTENUTO: u8 = 66;
+/// Values of the selected parameter: coarse, fine, a step up, a step down.
+const DATA: [u8; 4] = [6, 38, 96, 97];
+/// What selects the parameter: fine and coarse half of its number, unregistered and registered.
+const SELECTION: [u8; 4] = [98, 99, 100, 101];
 const ALL_SOUND_OFF: u8 = 120;
 const RESET_CONTROLLERS: u8 = 121;
 const ALL_NOTES_OFF: u8 = 123;
@@ -145,6 +149,16 @@ impl Channel {
             *pressure = Stamped { value: 0, sequence, at };
         }
     }
+}
+
+/// Whether this controller selects the parameter that values are for.
+pub(super) fn selects_parameter(number: u8) -> bool {
+    SELECTION.contains(&number)
+}
+
+/// Whether this controller's value is for the parameter that was selected before it.
+pub(super) fn is_parameter_value(number: u8) -> bool {
+    DATA.contains(&number)
 }
 
 /// The channel a message belongs to; `None` for system messages.

@@ -102,6 +102,43 @@ fn controllers_program_wheel_and_pressure_are_restored_after_loss() {
     assert_eq!(heard.len(), lost.len() + 1, "each once");
 }
 
+/// What an instrument at the end of `messages` has set: the value by the parameter that was selected before it.
+fn parameters(messages: &[(Vec<u8>, bool)]) -> BTreeMap<(u8, u8), u8> {
+    let mut selected = (127, 127);
+    let mut set = BTreeMap::new();
+    for (message, _) in messages {
+        match message[..] {
+            [0xB0, 101, high] => selected.0 = high,
+            [0xB0, 100, low] => selected.1 = low,
+            [0xB0, 6, value] => drop(set.insert(selected, value)),
+            _ => {}
+        }
+    }
+    set
+}
+
+#[test]
+fn a_restored_value_is_for_the_parameter_it_was_played_for() {
+    let (mut alice, mut bob) = (sender(), MidiReceiver::new(None));
+    let mut heard = Vec::new();
+    for message in [[0xB0, 101, 0], [0xB0, 100, 0], [0xB0, 6, 12]] {
+        heard.extend(hear(&mut bob, 0, &play(&mut alice, 0, &message)));
+    }
+    // Another parameter is given the same value, and a third one another.
+    for message in [[0xB0, 100, 1], [0xB0, 6, 12]] {
+        play(&mut alice, 10, &message);
+    }
+    heard.extend(hear(&mut bob, 20, &play(&mut alice, 20, &[0xB0, 1, 1])));
+    for message in [[0xB0, 100, 2], [0xB0, 6, 70]] {
+        play(&mut alice, 30, &message);
+    }
+    heard.extend(hear(&mut bob, 40, &play(&mut alice, 40, &[0xB0, 1, 2])));
+    let set = [((0, 0), 12), ((0, 1), 12), ((0, 2), 70)];
+    assert_eq!(parameters(&heard), BTreeMap::from(set), "{heard:?}");
+    let later = hear(&mut bob, 50, &play(&mut alice, 50, &[0xB0, 1, 3]));
+    assert_eq!(later, [(vec![0xB0, 1, 3], false)], "and once");
+}
+
 #[test]
 fn all_notes_off_reaches_bob_even_if_lost() {
     let (mut alice, mut bob) = (sender(), MidiReceiver::new(None));

@@ -508,13 +508,15 @@ impl<P: Ord + Clone> Session<P> {
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
                 let is_far = timebase::is_far(error);
                 let vote = match is_far {
-                    true => timebase::vote(error, self.errors()),
+                    true => timebase::vote(error, self.errors().map(|(_, error)| error)),
                     false => Vote::Stay,
                 };
                 let outvoted =
                     self.peers.get_mut(peer).is_some_and(|entry| entry.patience.is_to_go(now_ns, vote));
                 let limit = if is_reference && !is_far { self.slew.limit(now_ns) } else { 0 };
-                if self.timebase.steer(theirs.session_offset_ns, clock_offset, limit, outvoted) {
+                let others = self.errors().filter(|(id, _)| *id != peer).map(|(_, error)| error);
+                let middle = timebase::middle(others);
+                if self.timebase.steer(theirs.session_offset_ns, clock_offset, middle, limit, outvoted) {
                     self.slew = Slew::new(now_ns);
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
@@ -546,10 +548,10 @@ impl<P: Ord + Clone> Session<P> {
     }
 
     /// How far the members of our timebase are ahead of us, ns, as far as their clocks are known.
-    fn errors(&self) -> impl Iterator<Item = i64> {
-        self.peers.values().filter_map(|peer| {
+    fn errors(&self) -> impl Iterator<Item = (&P, i64)> {
+        self.peers.iter().filter_map(|(id, peer)| {
             let last = peer.last.filter(|last| last.timebase == self.timebase.id)?;
-            Some(self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?))
+            Some((id, self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?)))
         })
     }
 

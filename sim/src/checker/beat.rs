@@ -92,8 +92,8 @@ impl Checker for BeatPhase {
 
 /// Stretch over which the pace is measured: steps of at most one in a second are small in it.
 const PACED: Duration = Duration::from_secs(3);
-/// How much faster or slower than true time a beat may go: a thousandth by steering, and the clocks of two hosts.
-const PACE: f64 = 1.2e-3;
+/// How much faster or slower than true time a beat may go: two thousandths by steering to others, and the clocks of two hosts.
+const PACE: f64 = 2.2e-3;
 /// What one step that makes up for a second comes to, twice, ms.
 const STEP_MS: f64 = 2.0;
 

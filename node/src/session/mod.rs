@@ -508,14 +508,13 @@ impl<P: Ord + Clone> Session<P> {
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
                 let is_far = timebase::is_far(error);
                 let vote = match is_far {
-                    true => timebase::vote(error, self.errors().map(|(_, error)| error)),
+                    true => timebase::vote(error, self.errors()),
                     false => Vote::Stay,
                 };
                 let outvoted =
                     self.peers.get_mut(peer).is_some_and(|entry| entry.patience.is_to_go(now_ns, vote));
                 let limit = if is_reference && !is_far { self.slew.limit(now_ns) } else { 0 };
-                let others = self.errors().filter(|(id, _)| *id != peer).map(|(_, error)| error);
-                let middle = timebase::middle(others);
+                let middle = timebase::middle(self.errors());
                 if self.timebase.steer(theirs.session_offset_ns, clock_offset, middle, limit, outvoted) {
                     self.slew = Slew::new(now_ns);
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
@@ -548,10 +547,10 @@ impl<P: Ord + Clone> Session<P> {
     }
 
     /// How far the members of our timebase are ahead of us, ns, as far as their clocks are known.
-    fn errors(&self) -> impl Iterator<Item = (&P, i64)> {
-        self.peers.iter().filter_map(|(id, peer)| {
+    fn errors(&self) -> impl Iterator<Item = i64> {
+        self.peers.values().filter_map(|peer| {
             let last = peer.last.filter(|last| last.timebase == self.timebase.id)?;
-            Some((id, self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?)))
+            Some(self.timebase.error(last.session_offset_ns, peer.clock_offset_ns?))
         })
     }
 

@@ -200,6 +200,8 @@ pub enum Action {
     Edit(HostId, Edit),
     /// The musician sets the tempo.
     Tempo(HostId, f64),
+    /// The musician sets how many beats a bar has.
+    Meter(HostId, u8),
     /// The musician's page holds this address at this value, or holds it without one; a page says so again at least every
     /// second while it lasts.
     Touch(HostId, String, Option<f64>),

@@ -405,6 +405,7 @@ impl World {
                 self.with_node(host, |node, now| node.change_tempo(now, tempo_bpm));
                 self.with_app(host, |app, now| app.set_tempo(now, tempo_bpm));
             }
+            Action::Meter(host, beats) => self.with_node(host, |node, now| node.change_meter(now, beats)),
             Action::Touch(host, address, value) => {
                 self.with_node(host, |node, now| node.touch(now, &address, value));
             }

@@ -74,6 +74,7 @@ impl Alice {
         let identity = Identity {
             peer: me,
             author: 1,
+            author_of: bandmesh::node::author_number,
             name: "Alice".into(),
             session: "jam".into(),
             incarnation: 5,

@@ -29,6 +29,7 @@ token          opens the control interface of the running node; delete it and re
 view-token     the same for looking only, for a display on the wall
 project.redb   the shared project of the session `jam` with its history; other sessions have project-NAME-….redb
 *.bad-1        a file that could not be read, kept aside so that nothing is lost; delete it when you want
+*.new          what is about to take a file's place; the next start finishes it
 demo/          the projects of the bandmates of `bandmesh demo`; delete it when you want
 node.json      where the running node is found; gone when it has stopped
 lock           held by the running node

@@ -61,9 +61,6 @@ const MEMBER_TICKS: u32 = 10;
 const SECOND_TICKS: u32 = 20;
 /// How long a member that sent hostile changes stays out.
 const QUARANTINE_BAN: Duration = Duration::from_secs(3600);
-/// Beats of a bar as Link counts them where it is not told otherwise.
-#[cfg(feature = "devices")]
-pub const LINK_QUANTUM: f64 = 4.0;
 /// Peers shown before those that are away are forgotten.
 const MAX_SHOWN: usize = 64;
 /// Warnings kept for the page.
@@ -462,8 +459,9 @@ impl Inner {
         match link.as_ref() {
             Some(link) => link.enable(enabled),
             None if enabled => {
-                let tempo_bpm = lock(&self.session).beat().tempo_bpm;
-                let new = crate::device::link::Link::new(tempo_bpm, LINK_QUANTUM)
+                let register = lock(&self.session).beat();
+                let quantum = f64::from(register.beats_per_bar);
+                let new = crate::device::link::Link::new(register.tempo_bpm, quantum)
                     .map_err(|error| error.to_string())?;
                 new.enable(true);
                 *link = Some(Arc::new(new));
@@ -697,7 +695,9 @@ impl Brain {
     fn follow_link(&mut self, now: i64) {
         let inner = self.inner.clone();
         let Some(link) = lock(&inner.link).clone() else { return };
-        if !link.state().enabled {
+        let state = link.state();
+        lock(&inner.session).set_in_link(now, state.enabled && state.peers > 0);
+        if !state.enabled {
             // Whatever it sees when it is on again is new to it.
             self.bridge = LinkBridge::default();
             return;
@@ -709,11 +709,16 @@ impl Brain {
                 .iter()
                 .filter(|(_, view)| view.member && matches!(view.connection, Some((_, PathKind::Lan))));
             let standing = Standing {
-                leads: session.acts_for(on_lan.map(|(peer, _)| peer)),
+                leads: session.leads_link(now, on_lan.map(|(peer, _)| peer)),
                 in_company: session.members().next().is_some(),
             };
             (session.beat(), session.timebase(), standing)
         };
+        // Where the bars have another length, so has Link's phase, and what is off then is put right as always.
+        let quantum = f64::from(register.beats_per_bar);
+        if let Err(error) = link.set_quantum(quantum) {
+            tracing::warn!(%error, "Link keeps its quantum");
+        }
         let state = link.state();
         let reading = LinkReading {
             peers: state.peers,

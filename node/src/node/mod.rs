@@ -285,6 +285,7 @@ impl Node {
                 peer: me,
                 author: author_number(&me),
                 name: appearance.name.clone(),
+                author_of: author_number,
                 session: settings.session.clone(),
                 incarnation: rand::random(),
                 timebase: rand::random(),
@@ -297,7 +298,7 @@ impl Node {
         );
 
         #[cfg(feature = "devices")]
-        let link = if settings.link { open_link(stored.tempo_bpm, &mut warnings) } else { None };
+        let link = if settings.link { open_link(&stored, &mut warnings) } else { None };
         let inner = Arc::new(Inner {
             me,
             name: Mutex::new(appearance.name.clone()),
@@ -507,7 +508,7 @@ pub fn session_tag(session: &str) -> [u8; 8] {
 }
 
 /// A number for `peer` that breaks ties between beat changes.
-fn author_number(peer: &PeerId) -> u64 {
+pub fn author_number(peer: &PeerId) -> u64 {
     let digest = Sha256::digest(peer.to_bytes());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -559,8 +560,8 @@ fn system_midi(_settings: &Settings) -> Option<(MidiPorts, Arc<dyn SystemMidi>)>
 }
 
 #[cfg(feature = "devices")]
-fn open_link(tempo_bpm: f64, warnings: &mut Vec<String>) -> Option<crate::device::link::Link> {
-    match crate::device::link::Link::new(tempo_bpm, brain::LINK_QUANTUM) {
+fn open_link(stored: &ProjectBeat, warnings: &mut Vec<String>) -> Option<crate::device::link::Link> {
+    match crate::device::link::Link::new(stored.tempo_bpm, f64::from(stored.beats_per_bar)) {
         Ok(link) => {
             link.enable(true);
             Some(link)

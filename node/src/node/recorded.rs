@@ -141,6 +141,14 @@ impl RecordedSession {
         self.session.set_strain(strain);
     }
 
+    /// [`Session::set_in_link`], recorded where it changes something.
+    pub fn set_in_link(&mut self, now_ns: i64, in_link: bool) {
+        if self.session.own_state().in_link != in_link {
+            self.record(now_ns, || SessionCall::SetInLink(in_link));
+            self.session.set_in_link(now_ns, in_link);
+        }
+    }
+
     /// [`Session::handle_links`].
     pub fn handle_links(&mut self, now_ns: i64, readings: Vec<ConnectionReading<PeerId>>) {
         self.record(now_ns, || SessionCall::Links(readings.iter().map(Into::into).collect()));

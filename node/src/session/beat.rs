@@ -15,6 +15,14 @@ pub const TEMPO_RANGE_BPM: std::ops::RangeInclusive<f64> = 20.0..=999.0;
 /// Tempo of a session that nobody has set, beats per minute.
 pub const DEFAULT_TEMPO_BPM: f64 = 120.0;
 
+/// Positions of a register lie within this many beats: two years at the fastest tempo. One that would lie beyond begins anew
+/// at the same place in the bar, so that nobody can carry the position to where beats have no fractions any more.
+const MAX_BEAT: f64 = 4e9;
+/// Moments of changes lie within this many ns of the session's beginning: twice as long as a session is believed to last.
+const MAX_ORIGIN_NS: i64 = 20 * 365 * 86_400 * 1_000_000_000;
+/// Changes of a register: four times as many as are believed of the oldest session.
+const MAX_COUNTER: u64 = 1 << 40;
+
 /// Musical position as a function of session time, with its version.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BeatRegister {
@@ -91,22 +99,24 @@ impl BeatRegister {
     /// Whether every field is inside its range; a register from a peer is used only then.
     pub fn is_sane(&self) -> bool {
         TEMPO_RANGE_BPM.contains(&self.tempo_bpm)
-            && self.origin_beat.is_finite()
-            && self.origin_beat.abs() < 1e12
+            && self.origin_beat.abs() <= MAX_BEAT
+            && self.origin_ns.unsigned_abs() <= MAX_ORIGIN_NS.unsigned_abs()
             && (1..=16).contains(&self.beats_per_bar)
-            // A peer that jumps the counter to the end of the range would win for ever.
-            && self.counter < 1 << 48
+            && self.counter < MAX_COUNTER
     }
 
     fn changed(&self, now_ns: i64, author: u64, change: impl FnOnce(&mut Self)) -> Self {
         let mut next = Self {
             origin_beat: self.beat_at(now_ns),
             origin_ns: now_ns,
-            counter: self.counter + 1,
+            counter: self.counter.saturating_add(1),
             author,
             ..*self
         };
         change(&mut next);
+        if next.origin_beat.abs() > MAX_BEAT {
+            next.origin_beat = next.phase_at(next.origin_ns);
+        }
         next
     }
 }
@@ -159,5 +169,22 @@ mod tests {
         assert!(!BeatRegister { tempo_bpm: 5.0, ..good }.is_sane());
         assert!(!BeatRegister { counter: u64::MAX, ..good }.is_sane());
         assert!(!BeatRegister { beats_per_bar: 0, ..good }.is_sane());
+        assert!(!BeatRegister { origin_beat: f64::NAN, ..good }.is_sane());
+        assert!(!BeatRegister { origin_beat: 1e12, ..good }.is_sane());
+        assert!(!BeatRegister { origin_ns: i64::MIN, ..good }.is_sane());
+    }
+
+    #[test]
+    fn what_a_peer_may_send_can_be_changed_for_years() {
+        let origin_ns = -MAX_ORIGIN_NS;
+        for origin_beat in [MAX_BEAT, -MAX_BEAT] {
+            let register = BeatRegister { origin_beat, origin_ns, ..BeatRegister::new(0, 999.0, 1) };
+            assert!(register.is_sane());
+            let years = MAX_ORIGIN_NS / 2;
+            let changed = register.with_tempo(77.0, years, 1);
+            assert!(changed.is_sane(), "{changed:?}");
+            assert!((changed.phase_at(years) - register.phase_at(years)).abs() < 1e-3, "the bar goes on");
+            assert!(register.with_beat_at(1e15, 0, 1).is_sane());
+        }
     }
 }

@@ -117,6 +117,12 @@ impl<P: Ord + Clone> Gossip<P> {
         self.own.follows = Some(follows);
     }
 
+    /// Whether this node sees others in its LAN's Link session.
+    pub fn set_in_link(&mut self, in_link: bool) {
+        self.news |= self.own.in_link != in_link;
+        self.own.in_link = in_link;
+    }
+
     /// What was measured now of all members.
     pub fn observe(&mut self, now_ns: i64, readings: Vec<ConnectionReading<P>>) {
         let mut links: Vec<LinkState> = Vec::with_capacity(readings.len());

@@ -62,9 +62,12 @@ pub struct MemberState {
     /// It understands a stereo stream of which one channel is sent; appended after that.
     #[serde(skip)]
     pub takes_reduced: bool,
-    /// Whose time it follows; `None` from older versions. Appended last.
+    /// Whose time it follows; `None` from older versions. Appended after that.
     #[serde(skip)]
     pub follows: Option<Follows>,
+    /// It takes part in its LAN's Link session and sees others there. Appended last.
+    #[serde(skip)]
+    pub in_link: bool,
 }
 
 /// Whose session time a member follows. The smallest that it hears of is followed.
@@ -209,9 +212,8 @@ pub fn encode(message: &Control) -> Vec<u8> {
     let mut bytes = postcard::to_stdvec(message).unwrap_or_default();
     if let Control::State(state) = message {
         // A field of a struct would be missed by this version in what older ones send; what is appended is not.
-        bytes.extend(
-            postcard::to_stdvec(&(state.strain, state.takes_reduced, state.follows)).unwrap_or_default(),
-        );
+        let appended = (state.strain, state.takes_reduced, state.follows, state.in_link);
+        bytes.extend(postcard::to_stdvec(&appended).unwrap_or_default());
     }
     bytes
 }
@@ -237,7 +239,10 @@ pub fn decode(bytes: &[u8]) -> Result<Control, DecodeError> {
                 state.strain = strain.map(Strain::bounded);
                 if let Ok((takes_reduced, rest)) = postcard::take_from_bytes(rest) {
                     state.takes_reduced = takes_reduced;
-                    state.follows = postcard::from_bytes(rest).unwrap_or_default();
+                    if let Ok((follows, rest)) = postcard::take_from_bytes(rest) {
+                        state.follows = follows;
+                        state.in_link = postcard::take_from_bytes(rest).is_ok_and(|(in_link, _)| in_link);
+                    }
                 }
             }
             let fits = |link: &LinkState| (1..=MAX_ID_BYTES).contains(&link.peer.len());
@@ -348,7 +353,8 @@ mod tests {
         let full = |strain: Option<Strain>| {
             let links = vec![link.clone(); MAX_LINKS];
             let follows = strain.map(|_| Follows { reference: u64::MAX, hops: u8::MAX });
-            Control::State(MemberState { muted: true, links, strain, takes_reduced: true, follows })
+            let in_link = strain.is_some();
+            Control::State(MemberState { muted: true, links, strain, takes_reduced: true, follows, in_link })
         };
         for strain in [None, Some(strain)] {
             let mut bytes = encode(&full(strain));
@@ -360,7 +366,7 @@ mod tests {
         // Older versions end after the links, or after the strain, and nobody is stranger than a busy machine can be.
         let older = |strain| {
             let Control::State(state) = full(strain) else { panic!("a state") };
-            Control::State(MemberState { takes_reduced: false, follows: None, ..state })
+            Control::State(MemberState { takes_reduced: false, follows: None, in_link: false, ..state })
         };
         let mut bytes = postcard::to_stdvec(&full(None)).unwrap();
         assert_eq!(decode(&bytes), Ok(older(None)));

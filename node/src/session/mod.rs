@@ -23,7 +23,7 @@ use self::{
     beat::BeatRegister,
     member_state::Gossip,
     message::{Control, DecodeError, Follows, Heartbeat, Hello, PROTOCOL, StreamInfo},
-    timebase::{Patience, Timebase, Vote},
+    timebase::{Patience, Slew, Timebase, Vote},
     touch::Touches,
 };
 
@@ -38,15 +38,25 @@ pub const HELLO_TIMEOUT_NS: i64 = 3_000_000_000;
 pub const STRANGER_BAN_NS: i64 = 60_000_000_000;
 /// Most peers followed at once. A jam of more than this is not playable on any uplink.
 pub const MAX_PEERS: usize = 64;
-/// How far a peer's beat counter may be ahead of ours: more changes than a band makes while it is split for days.
-/// Without a limit one frame could carry the counter to its end, and the tempo could never be changed again.
-const MAX_COUNTER_LEAD: u64 = 1_000_000;
+/// Changes of the beat a second that a session may have had since it began, and those of its first moment: more than any
+/// band makes. Without a limit one frame could carry the counter to its end, and the tempo could never be changed again; and
+/// a limit that every member knows by itself cannot be lifted step by step, nor does it part those who came later from the
+/// others.
+const MAX_CHANGES_PER_S: i64 = 1_000;
+const FIRST_CHANGES: i64 = 10_000;
 /// Oldest timebase that is believed, ns: ten years.
 const MAX_AGE_NS: i64 = 10 * 365 * 86_400 * 1_000_000_000;
+/// By how much a timebase that is claimed to be older may look younger to us, ns: what two first estimates of a clock can be
+/// off, over a satellite.
+const CLAIM_MARGIN_NS: i64 = 1_000_000_000;
+/// Heartbeats and claims a second that are taken from a member; two come when nothing happens, and one with each change.
+const MAX_HEARTBEATS_PER_S: u32 = 60;
 /// Stream changes and restarts of one peer within [`CHURN_WINDOW_NS`] that are believed; each makes us build a
 /// source and an instrument.
 const MAX_CHURN: u32 = 8;
-/// Window for [`MAX_CHURN`], ns.
+/// Names of one peer within [`CHURN_WINDOW_NS`] that are shown at once, as many as somebody types; later ones wait.
+const MAX_RENAMES: u32 = 30;
+/// Window for [`MAX_CHURN`] and [`MAX_RENAMES`], ns.
 const CHURN_WINDOW_NS: i64 = 10_000_000_000;
 /// Farthest that session time is passed on from the reference, in connections: more than a session has whose members
 /// cannot all reach each other.
@@ -130,6 +140,8 @@ pub struct Identity<P> {
     pub peer: P,
     /// Author number of this peer's beat changes, and its place among those who could keep the session's time.
     pub author: u64,
+    /// The author number of any peer.
+    pub author_of: fn(&P) -> u64,
     /// The musician's name.
     pub name: String,
     /// Name of the session.
@@ -147,6 +159,7 @@ pub struct Session<P> {
     me: Identity<P>,
     peers: BTreeMap<P, Peer>,
     timebase: Timebase,
+    slew: Slew,
     beat: BeatRegister,
     next_heartbeat_ns: i64,
     gossip: Gossip<P>,
@@ -167,7 +180,13 @@ struct Peer {
     patience: Patience,
     bad_frames: u32,
     churn: u32,
+    renames: u32,
+    /// It has another name that was not shown yet.
+    renamed: bool,
     churn_since_ns: i64,
+    /// Since when heartbeats are counted, and how many there were.
+    second_ns: i64,
+    this_second: u32,
 }
 
 impl<P: Ord + Clone> Session<P> {
@@ -182,6 +201,7 @@ impl<P: Ord + Clone> Session<P> {
             me,
             peers: BTreeMap::new(),
             timebase,
+            slew: Slew::new(now_ns),
             beat,
             next_heartbeat_ns: now_ns,
             gossip: Gossip::default(),
@@ -212,7 +232,11 @@ impl<P: Ord + Clone> Session<P> {
                 patience: Patience::default(),
                 bad_frames: 0,
                 churn: 0,
+                renames: 0,
+                renamed: false,
                 churn_since_ns: now_ns,
+                second_ns: now_ns,
+                this_second: 0,
             },
         );
     }
@@ -421,7 +445,8 @@ impl<P: Ord + Clone> Session<P> {
         if let Some(old) = entry.hello.replace(hello.clone()) {
             let restarted = old.incarnation != hello.incarnation;
             if !restarted && old.name != hello.name {
-                self.outputs.push_back(Output::Renamed(peer.clone(), hello.name.clone()));
+                entry.renamed = true;
+                self.show_name(now_ns, peer);
             }
             if (!restarted && old.stream == hello.stream) || !self.tolerates_change(now_ns, peer) {
                 return;
@@ -435,6 +460,7 @@ impl<P: Ord + Clone> Session<P> {
                 entry.last = None;
                 entry.clock_offset_ns = None;
                 entry.claimed = false;
+                entry.renamed = false;
                 entry.patience = Patience::default();
             }
             self.outputs.push_back(Output::Left(peer.clone(), LeaveReason::Restarted));
@@ -451,33 +477,46 @@ impl<P: Ord + Clone> Session<P> {
         if entry.hello.is_none() {
             return;
         }
+        if now_ns.saturating_sub(entry.second_ns) >= 1_000_000_000 {
+            (entry.second_ns, entry.this_second) = (now_ns, 0);
+        }
+        entry.this_second += 1;
+        if entry.this_second > MAX_HEARTBEATS_PER_S {
+            return;
+        }
+        let same = entry.last.is_some_and(|last| last.timebase == heartbeat.timebase);
+        entry.claimed = claim || (entry.claimed && same);
         entry.last = Some(heartbeat);
-        entry.claimed |= claim;
         let claimed = entry.claimed;
         self.follow(now_ns, peer, heartbeat, claimed);
+        self.show_name(now_ns, peer);
     }
 
     /// Joins or steers to the timebase of `peer` where that is our part, and merges its beat.
     fn follow(&mut self, now_ns: i64, peer: &P, theirs: Heartbeat, claimed: bool) {
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let clock_offset = entry.clock_offset_ns;
+        let own_age = self.timebase.session_at(now_ns);
         if theirs.timebase == self.timebase.id {
             entry.claimed = false;
-            let plausible = theirs.beat.counter.saturating_sub(self.beat.counter) <= MAX_COUNTER_LEAD;
-            if plausible && self.beat.yields_to(&theirs.beat) {
+            if is_plausible(&theirs.beat, own_age) && self.beat.yields_to(&theirs.beat) {
                 self.beat = theirs.beat;
                 self.outputs.push_back(Output::BeatChanged { by_peer: true });
             }
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference(now_ns) == Some(peer);
                 let error = self.timebase.error(theirs.session_offset_ns, clock_offset);
-                let vote = match timebase::is_far(error) {
+                let is_far = timebase::is_far(error);
+                let vote = match is_far {
                     true => timebase::vote(error, self.errors()),
                     false => Vote::Stay,
                 };
                 let outvoted =
                     self.peers.get_mut(peer).is_some_and(|entry| entry.patience.is_to_go(now_ns, vote));
-                if self.timebase.steer(theirs.session_offset_ns, clock_offset, is_reference, outvoted) {
+                let limit = if is_reference && !is_far { self.slew.limit(now_ns) } else { 0 };
+                let middle = timebase::middle(self.errors());
+                if self.timebase.steer(theirs.session_offset_ns, clock_offset, middle, limit, outvoted) {
+                    self.slew = Slew::new(now_ns);
                     self.outputs.push_back(Output::BeatChanged { by_peer: true });
                 }
             }
@@ -488,14 +527,15 @@ impl<P: Ord + Clone> Session<P> {
         // Without a measured clock a timebase cannot be taken over; the next estimate comes back here.
         let Some(clock_offset) = clock_offset else { return };
         let their_age = now_ns.saturating_add(clock_offset).saturating_add(theirs.session_offset_ns);
-        if !(0..MAX_AGE_NS).contains(&their_age) {
+        entry.claimed = false;
+        if !(0..MAX_AGE_NS).contains(&their_age) || !is_plausible(&theirs.beat, their_age) {
             return;
         }
-        if claimed || (decide && self.timebase.loses_to(now_ns, &theirs.timebase, their_age)) {
-            if let Some(entry) = self.peers.get_mut(peer) {
-                entry.claimed = false;
-            }
+        // A claim may be old: since it was made we may have taken over a timebase that is older than either.
+        let is_told = claimed && !decide && their_age.saturating_add(CLAIM_MARGIN_NS) >= own_age;
+        if is_told || (decide && self.timebase.loses_to(now_ns, &theirs.timebase, their_age)) {
             self.timebase.adopt(theirs.timebase, theirs.session_offset_ns, clock_offset);
+            self.slew = Slew::new(now_ns);
             self.beat = theirs.beat;
             self.outputs.push_back(Output::BeatChanged { by_peer: true });
             // The others follow us through the same rules, so they should hear of it soon.
@@ -529,20 +569,33 @@ impl<P: Ord + Clone> Session<P> {
         let by_way_of = |(id, peer): (_, &Peer)| {
             peer.last.filter(|last| last.timebase == self.timebase.id)?;
             let theirs = self.gossip.of(now_ns, id)?.follows?;
-            let is_better = theirs.reference < itself.reference && theirs.hops < MAX_HOPS;
+            // Nobody is itself by way of others, and nobody else is who it says that it is itself.
+            let is_itself = theirs.reference == (self.me.author_of)(id);
+            let is_possible = is_itself == (theirs.hops == 0) && theirs.hops < MAX_HOPS;
+            let is_better = is_possible && theirs.reference < itself.reference;
             is_better.then(|| (Follows { hops: theirs.hops + 1, ..theirs }, id))
         };
         let first = self.peers.iter().filter_map(by_way_of).min();
         first.map_or((itself, None), |(follows, id)| (follows, Some(id)))
     }
 
+    /// Shows the name that `peer` gave itself, unless it has had too many lately; then it is shown later.
+    fn show_name(&mut self, now_ns: i64, peer: &P) {
+        let Some(entry) = self.peers.get_mut(peer).filter(|entry| entry.renamed) else { return };
+        entry.begin_window(now_ns);
+        if entry.renames >= MAX_RENAMES {
+            return;
+        }
+        entry.renames += 1;
+        entry.renamed = false;
+        let name = entry.hello.as_ref().map(|hello| hello.name.clone());
+        self.outputs.extend(name.map(|name| Output::Renamed(peer.clone(), name)));
+    }
+
     /// Whether `peer` may change once more; one that changes without end is sent away.
     fn tolerates_change(&mut self, now_ns: i64, peer: &P) -> bool {
         let Some(entry) = self.peers.get_mut(peer) else { return false };
-        if now_ns - entry.churn_since_ns > CHURN_WINDOW_NS {
-            entry.churn_since_ns = now_ns;
-            entry.churn = 0;
-        }
+        entry.begin_window(now_ns);
         entry.churn += 1;
         if entry.churn > MAX_CHURN {
             self.refuse(peer, Refusal::Nonsense, STRANGER_BAN_NS);
@@ -562,6 +615,22 @@ impl<P: Ord + Clone> Session<P> {
             self.forget_person(peer);
         }
     }
+}
+
+impl Peer {
+    /// Counts changes from now on, if the window is over.
+    fn begin_window(&mut self, now_ns: i64) {
+        if now_ns.saturating_sub(self.churn_since_ns) > CHURN_WINDOW_NS {
+            self.churn_since_ns = now_ns;
+            (self.churn, self.renames) = (0, 0);
+        }
+    }
+}
+
+/// Whether a session of this age can have had so many changes.
+fn is_plausible(beat: &BeatRegister, age_ns: i64) -> bool {
+    let age_s = age_ns.max(0) / 1_000_000_000;
+    i64::try_from(beat.counter).is_ok_and(|counter| counter <= age_s * MAX_CHANGES_PER_S + FIRST_CHANGES)
 }
 
 #[cfg(test)]

@@ -21,6 +21,19 @@ impl<P: Ord + Clone> Session<P> {
         self.gossip.set_strain(strain);
     }
 
+    /// Whether this node takes part in its LAN's Link session and sees others there.
+    pub fn set_in_link(&mut self, now_ns: i64, in_link: bool) {
+        self.gossip.set_in_link(in_link);
+        self.tell_people(now_ns);
+    }
+
+    /// Whether this node carries changes between the session and its LAN's Link session: the smallest peer id of those
+    /// members `on_lan` who say that they see others in Link, and itself. A member without Link, or one that the network
+    /// keeps from the others' Link, would do nothing there.
+    pub fn leads_link<'a>(&'a self, now_ns: i64, on_lan: impl Iterator<Item = &'a P>) -> bool {
+        self.acts_for(on_lan.filter(|peer| self.state_of(now_ns, peer).is_some_and(|state| state.in_link)))
+    }
+
     /// What was measured of the links to all members; call about twice a second.
     pub fn handle_links(&mut self, now_ns: i64, readings: Vec<ConnectionReading<P>>) {
         self.gossip.observe(now_ns, readings);

@@ -38,6 +38,7 @@ impl Band {
         let me = Identity {
             peer,
             author: u64::from(peer) + 1,
+            author_of: |peer| u64::from(*peer) + 1,
             name: format!("player {peer}"),
             session: session.into(),
             incarnation: u64::from(peer),
@@ -307,12 +308,156 @@ fn one_frame_cannot_freeze_the_tempo() {
         timebase: session.timebase().id,
         session_offset_ns: session.timebase().offset_ns,
         session_now_ns: SECOND,
-        beat: BeatRegister { counter: (1 << 48) - 1, ..session.beat() },
+        beat: BeatRegister { counter: (1 << 40) - 1, ..session.beat() },
     };
     let frame = message::encode(&Control::Heartbeat(hostile));
     band.nodes[0].handle_frame(SECOND, &1, &frame).unwrap();
     band.nodes[0].change_beat(SECOND, |beat, at, author| beat.with_tempo(77.0, at, author));
     assert_eq!(band.nodes[0].beat().tempo_bpm, 77.0);
+}
+
+/// A heartbeat of `peer`'s, changed, as `peer` would send it.
+fn said(band: &Band, peer: u8, now: i64, claim: bool, change: impl FnOnce(&mut Heartbeat)) -> Vec<u8> {
+    let mut heartbeat = band.nodes[usize::from(peer)].heartbeat(now);
+    change(&mut heartbeat);
+    message::encode(&match claim {
+        true => Control::ClaimTimebase(heartbeat),
+        false => Control::Heartbeat(heartbeat),
+    })
+}
+
+#[test]
+fn no_timebase_carries_the_counter_to_its_end() {
+    // Mallory has the greater id, or the smaller.
+    for (me, mallory) in [(0u8, 1u8), (1, 0)] {
+        for claim in [false, true] {
+            let mut band = Band::new();
+            band.start(0, "jam", 120.0, 0);
+            band.start(0, "jam", 120.0, 0);
+            band.connect(0, 0, 1);
+            band.run(0, SECOND);
+            let years = 9 * 365 * 86_400 * SECOND;
+            for counter in [(1 << 40) - 1, (1 << 48) - 1, u64::MAX] {
+                let frame = said(&band, mallory, SECOND, claim, |it| {
+                    (it.timebase, it.session_offset_ns) = ([99; 16], years);
+                    it.beat.counter = counter;
+                });
+                // Refused as nonsense or not believed: either will do.
+                let _ = band.nodes[usize::from(me)].handle_frame(SECOND, &mallory, &frame);
+            }
+            // As much as is believed of nine years, at the end of where beats may be.
+            let frame = said(&band, mallory, SECOND, claim, |it| {
+                (it.timebase, it.session_offset_ns) = ([99; 16], years);
+                it.beat.counter = years.unsigned_abs() / 1_000_000;
+                it.beat.origin_beat = 3.9e9;
+            });
+            band.nodes[usize::from(me)].handle_frame(SECOND, &mallory, &frame).unwrap();
+            band.nodes[usize::from(me)]
+                .change_beat(2 * SECOND, |beat, at, author| beat.with_tempo(77.0, at, author));
+            assert_eq!(band.nodes[usize::from(me)].beat().tempo_bpm, 77.0, "{me} {claim}");
+            let frame = said(&band, me, 2 * SECOND, false, |_| {});
+            assert!(message::decode(&frame).is_ok(), "and the others will take it");
+        }
+    }
+}
+
+/// Alice and Bob start at one moment and Alice claims Bob; before he knows her clock he has met Carol, who has played for a minute.
+#[test]
+fn a_claim_that_was_overtaken_by_an_older_session_is_not_obeyed() {
+    let mut band = Band::new();
+    let alice = band.start(60 * SECOND, "jam", 120.0, 0);
+    let bob = band.start(60 * SECOND, "jam", 120.0, 0);
+    let carol = band.start(0, "jam", 97.0, 0);
+    let now = 61 * SECOND;
+    band.nodes[usize::from(alice)].handle_connected(now, bob);
+    band.nodes[usize::from(bob)].handle_connected(now, alice);
+    band.deliver(now);
+    // Alice knows Bob's clock at once, Bob hers not yet.
+    band.run(now, now + 50 * MS);
+    band.nodes[usize::from(alice)].handle_clock(now, &bob, 0);
+    band.deliver(now);
+    band.connect(now, bob, carol);
+    band.nodes[usize::from(carol)].handle_deadline(now);
+    band.deliver(now);
+    assert_eq!(band.nodes[usize::from(bob)].beat().tempo_bpm, 97.0);
+    band.nodes[usize::from(bob)].handle_clock(now, &alice, 0);
+    let mut seen = vec![band.nodes[usize::from(bob)].beat().tempo_bpm];
+    band.run(now, now + 3 * SECOND);
+    seen.extend(band.nodes.iter().map(|node| node.beat().tempo_bpm));
+    assert_eq!(seen, [97.0; 4], "the oldest session's tempo, and no other in between");
+}
+
+#[test]
+fn nobody_keeps_the_time_for_somebody_else_and_one_who_is_always_ahead_hurries_nobody() {
+    for hops in [0, 1] {
+        let mut band = Band::new();
+        let [alice, bob, mallory] = [0, 1, 2].map(|_| band.start(0, "jam", 120.0, 0));
+        for (one, other) in [(alice, bob), (alice, mallory), (bob, mallory)] {
+            band.connect(0, one, other);
+        }
+        band.run(0, 11 * SECOND);
+        let lie = Follows { reference: 0, hops };
+        let state = message::encode(&Control::State(message::MemberState {
+            follows: Some(lie),
+            ..message::MemberState::default()
+        }));
+        for node in [alice, bob] {
+            band.nodes[usize::from(node)].handle_frame(11 * SECOND, &mallory, &state).unwrap();
+        }
+        // Who it is by way of can be anybody; that it is itself is seen.
+        let reference = band.nodes[usize::from(alice)].reference(11 * SECOND).copied();
+        assert_eq!(reference, (hops == 1).then_some(mallory));
+        let before = band.nodes[usize::from(alice)].timebase().session_at(0);
+        for now in (11 * SECOND..21 * SECOND).step_by(MS as usize) {
+            for node in [alice, bob] {
+                let ahead = band.nodes[usize::from(node)].timebase().offset_ns + 15 * MS;
+                let frame = said(&band, mallory, now, false, |it| it.session_offset_ns = ahead);
+                band.nodes[usize::from(node)].handle_frame(now, &mallory, &frame).unwrap();
+                band.nodes[usize::from(node)].handle_clock(now, &mallory, 0);
+            }
+        }
+        let moved = band.nodes[usize::from(alice)].timebase().session_at(0) - before;
+        assert!(moved <= 10 * MS + MS, "{moved} ns in 10 s with {hops} hops");
+    }
+}
+
+#[test]
+fn link_is_led_by_the_first_of_those_who_see_others_there() {
+    let mut band = Band::new();
+    let [alice, bob, carol] = [0, 1, 2].map(|_| band.start(0, "jam", 120.0, 0));
+    for (one, other) in [(alice, bob), (alice, carol), (bob, carol)] {
+        band.connect(0, one, other);
+    }
+    band.run(0, SECOND);
+    let leads = |band: &Band, node: u8| {
+        let others: Vec<u8> = [alice, bob, carol].into_iter().filter(|it| *it != node).collect();
+        band.nodes[usize::from(node)].leads_link(2 * SECOND, others.iter())
+    };
+    for node in [bob, carol] {
+        band.nodes[usize::from(node)].set_in_link(SECOND, true);
+    }
+    band.run(SECOND, 2 * SECOND);
+    assert!(leads(&band, bob) && !leads(&band, carol), "Alice has no Link");
+    band.nodes[usize::from(bob)].set_in_link(2 * SECOND, false);
+    band.run(2 * SECOND, 3 * SECOND);
+    assert!(leads(&band, carol), "Bob has switched it off");
+}
+
+#[test]
+fn who_gives_itself_names_without_end_is_shown_a_few_and_the_last() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    band.connect(0, 0, 1);
+    band.run(0, SECOND);
+    for number in 0..1_000 {
+        band.nodes[1].rename(format!("Maya {number}"));
+        band.deliver(SECOND);
+    }
+    assert_eq!(band.renamed[0].len(), MAX_RENAMES as usize);
+    band.run(SECOND, SECOND + CHURN_WINDOW_NS + 2 * HEARTBEAT_NS);
+    assert_eq!(band.renamed[0].last(), Some(&(1, "Maya 999".to_owned())));
+    assert_eq!((band.renamed[0].len(), band.refused[0].len()), (MAX_RENAMES as usize + 1, 0));
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! smaller peer id, decides, so that two nodes of nearly equal age cannot swap.
 //!
 //! Inside one timebase one member is the *reference* (see [`Follows`](super::message::Follows)): the others steer their
-//! offset towards its, directly or by way of another, by small steps that no ear can hear. After a split each half goes on from where it
-//! was, with its own reference, and steers back together when it heals.
+//! offset towards its, directly or by way of another, by small steps that no ear can hear, never faster than [`Slew`] allows
+//! and never far from the others. After a split each half goes on from where it was, with its own reference, and steers back together when it heals.
 //!
 //! The offsets between clocks come from `transport::clock`; this file only combines them.
 
@@ -22,6 +22,22 @@ const STEP_ABOVE_NS: i64 = 20_000_000;
 const TIE_NS: i64 = 5_000_000_000;
 /// Share of the error that one update takes away.
 const SLEW_DIVISOR: i64 = 8;
+/// Least time between two steps, ns, however often somebody says what time it is: under the brain's tick.
+const LEAST_STEP_NS: i64 = 40_000_000;
+/// How long after a timebase was taken over the steps may be larger, ns: the first estimates of a clock are rough.
+const SETTLING_NS: i64 = 10_000_000_000;
+/// One part in this many by which session time then goes faster or slower at most.
+const SETTLING_LIMIT: i64 = 300;
+/// Later, session time goes faster or slower by at most one part in this many, for one second at most without a step.
+/// It is twenty times what two clocks part by, and turns 120 beats a minute into 120.12: whoever is followed, in good
+/// faith or not, can hurry nobody.
+const SLEW_LIMIT: i64 = 1_000;
+/// How far beyond the middle of the members the reference is followed, ns: under what a bar's first beat may be apart,
+/// and more than estimates of a LAN's clocks are off. One that tells each of three or
+/// more another time parts them by three times this at most; two cannot know which of them is wrong.
+const GUARD_NS: i64 = 2_000_000;
+/// The longest time without a step that the next one makes up for, ns.
+const MAX_PAUSE_NS: i64 = 1_000_000_000;
 
 /// A node's mapping between its own clock and the session's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +79,16 @@ impl Timebase {
 
     /// Steers towards another member of the same timebase. Returns whether session time was moved at once.
     ///
-    /// Small errors are taken away slowly, and only towards the reference. A member that is far away is another matter: a
+    /// Small errors are taken away slowly, by at most `limit_ns` ([`Slew::limit`]), which is nothing for members other than
+    /// the reference, and towards it only as far as `middle_ns` ([`middle`]) allows. A member that is far away is another matter: a
     /// machine that slept comes back with an old session time, a split may have lasted long, or somebody lies about its
     /// clock. One of the two has to jump, and `outvoted` says that it is us ([`vote`], [`Patience`]).
     pub fn steer(
         &mut self,
         their_offset_ns: i64,
         clock_offset_ns: i64,
-        is_reference: bool,
+        middle_ns: i64,
+        limit_ns: i64,
         outvoted: bool,
     ) -> bool {
         let error = self.error(their_offset_ns, clock_offset_ns);
@@ -80,10 +98,14 @@ impl Timebase {
             }
             return outvoted;
         }
-        if is_reference {
-            // Rounded away from zero, so that the last nanoseconds go too.
-            self.offset_ns += error / SLEW_DIVISOR + error.signum() * i64::from(error % SLEW_DIVISOR != 0);
-        }
+        // Rounded away from zero, so that the last nanoseconds go too.
+        let aim = error.clamp(middle_ns.saturating_sub(GUARD_NS), middle_ns.saturating_add(GUARD_NS));
+        let step = aim / SLEW_DIVISOR + aim.signum() * i64::from(aim % SLEW_DIVISOR != 0);
+        // Who is behind the others catches up with them at twice the pace, or all would run after the reference as they are.
+        let catches_up =
+            step.signum() == middle_ns.signum() && step.unsigned_abs() <= middle_ns.unsigned_abs();
+        let limit_ns = if catches_up { limit_ns.saturating_mul(2) } else { limit_ns };
+        self.offset_ns = self.offset_ns.saturating_add(step.clamp(-limit_ns, limit_ns));
         false
     }
 
@@ -93,6 +115,40 @@ impl Timebase {
         let own_age = self.session_at(now_local_ns);
         (other_age_ns, std::cmp::Reverse(other_id)) > (own_age, std::cmp::Reverse(&self.id))
     }
+}
+
+/// How fast session time may be steered, whatever is said how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slew {
+    begun_ns: i64,
+    stepped_ns: i64,
+}
+
+impl Slew {
+    /// The timebase was taken over, or set, at local time `now_ns`.
+    pub fn new(now_ns: i64) -> Self {
+        Self { begun_ns: now_ns, stepped_ns: now_ns.saturating_sub(LEAST_STEP_NS) }
+    }
+
+    /// The most that one step at `now_ns` may be, ns; the step counts as made.
+    pub fn limit(&mut self, now_ns: i64) -> i64 {
+        let pause = now_ns.saturating_sub(self.stepped_ns);
+        if pause < LEAST_STEP_NS {
+            return 0;
+        }
+        self.stepped_ns = now_ns;
+        let settles = now_ns.saturating_sub(self.begun_ns) < SETTLING_NS;
+        pause.min(MAX_PAUSE_NS) / if settles { SETTLING_LIMIT } else { SLEW_LIMIT }
+    }
+}
+
+/// Where the middle of the members is, ns ahead of us, of ourselves and those who are ahead by `others_ns`. Whoever is far away
+/// does not count: that is for [`vote`].
+pub fn middle(others_ns: impl Iterator<Item = i64>) -> i64 {
+    let mut all: Vec<i64> = others_ns.filter(|other| !is_far(*other)).chain([0]).collect();
+    all.sort_unstable();
+    let at = |place: usize| all.get(place).copied().unwrap_or(0);
+    at((all.len() - 1) / 2).midpoint(at(all.len() / 2))
 }
 
 /// Whether a member that is `error_ns` ahead is too far away to be steered to.
@@ -183,14 +239,85 @@ mod tests {
     #[test]
     fn small_errors_are_slewed_away_and_large_ones_stepped() {
         let mut timebase = Timebase { id: [1; 16], offset_ns: 0 };
-        assert!(!timebase.steer(1_000_000, 0, true, false));
+        assert!(!timebase.steer(1_000_000, 0, 0, i64::MAX, false));
         assert_eq!(timebase.offset_ns, 125_000);
         for _ in 0..200 {
-            timebase.steer(1_000_000, 0, true, false);
+            timebase.steer(1_000_000, 0, 0, i64::MAX, false);
         }
         assert_eq!(timebase.offset_ns, 1_000_000);
-        assert!(timebase.steer(1_000_000_000, 0, true, true));
+        assert!(timebase.steer(1_000_000_000, 0, 0, i64::MAX, true));
         assert_eq!(timebase.offset_ns, 1_000_000_000);
+    }
+
+    #[test]
+    fn once_settled_nobody_is_hurried_however_often_the_time_is_told() {
+        let mut timebase = Timebase { id: [1; 16], offset_ns: 0 };
+        let mut slew = Slew::new(0);
+        let second = 1_000_000_000;
+        let mut hear = |from_s: i64, to_s: i64| {
+            let before = timebase.offset_ns;
+            // A member that is always 15 ms ahead says so every millisecond.
+            for now_ns in (from_s * second..to_s * second).step_by(1_000_000) {
+                timebase.steer(timebase.offset_ns + 15_000_000, 0, 0, slew.limit(now_ns), false);
+            }
+            timebase.offset_ns - before
+        };
+        let begun = hear(0, 10);
+        assert!((33_000_000..=33_400_000).contains(&begun), "{begun} ns in the first 10 s");
+        let moved = hear(10, 110);
+        assert!((99_000_000..=100_100_000).contains(&moved), "{moved} ns in 100 s");
+        assert_eq!(slew.limit(109 * second + 999_000_001), 0, "a step was just made");
+        assert_eq!(slew.limit(10_000 * second), MAX_PAUSE_NS / SLEW_LIMIT, "a pause is not saved up");
+    }
+
+    #[test]
+    fn a_reference_that_tells_each_another_time_does_not_part_them() {
+        let second = 1_000_000_000;
+        for members in 3..6 {
+            let mut band = vec![(Timebase { id: [1; 16], offset_ns: 0 }, Slew::new(0)); members];
+            for now_ns in (0..600 * second).step_by(50_000_000) {
+                let offsets: Vec<i64> = band.iter().map(|(timebase, _)| timebase.offset_ns).collect();
+                for (place, (timebase, slew)) in band.iter_mut().enumerate() {
+                    let lie = if place == 0 { 15_000_000 } else { -15_000_000 };
+                    let others = offsets.iter().enumerate().filter(|(other, _)| *other != place);
+                    let others = others.map(|(_, offset)| offset - offsets[place]);
+                    let told = timebase.offset_ns + lie;
+                    timebase.steer(told, 0, middle(others.chain([lie])), slew.limit(now_ns), false);
+                }
+            }
+            let offsets = band.iter().map(|(timebase, _)| timebase.offset_ns);
+            let apart = offsets.clone().max().unwrap() - offsets.min().unwrap();
+            assert!(apart <= 3 * GUARD_NS, "{apart} ns among {members}");
+        }
+    }
+
+    #[test]
+    fn who_is_behind_the_others_catches_up_although_all_run_after_one_who_hurries() {
+        let mut band =
+            [0, 0, -4_000_000].map(|offset_ns| (Timebase { id: [1; 16], offset_ns }, Slew::new(0)));
+        let begun_ns = 20_000_000_000;
+        for now_ns in (begun_ns..2 * begun_ns).step_by(50_000_000) {
+            let offsets = band.map(|(timebase, _)| timebase.offset_ns);
+            for (place, (timebase, slew)) in band.iter_mut().enumerate() {
+                let others = offsets.iter().enumerate().filter(|(other, _)| *other != place);
+                let others = others.map(|(_, offset)| offset - offsets[place]);
+                let told = timebase.offset_ns + 15_000_000;
+                timebase.steer(told, 0, middle(others), slew.limit(now_ns), false);
+            }
+        }
+        let apart = band[0].0.offset_ns - band[2].0.offset_ns;
+        assert!(apart.abs() < 300_000, "{apart} ns");
+    }
+
+    #[test]
+    fn one_who_is_not_the_reference_moves_nobody() {
+        for others in
+            [vec![0, 15_000_000], vec![0, 0, 15_000_000], vec![0, 387_000_000], vec![0, -19_000_000]]
+        {
+            let mut timebase = Timebase { id: [1; 16], offset_ns: 0 };
+            timebase.steer(0, 0, middle(others.iter().copied()), i64::MAX, false);
+            assert_eq!(timebase.offset_ns, 0, "{others:?}");
+        }
     }
 
     #[test]
@@ -199,9 +326,9 @@ mod tests {
             (Timebase { id: [1; 16], offset_ns: 0 }, Timebase { id: [1; 16], offset_ns: 0 });
         // The sleeper's clock stood still for an hour: the band's clock is now that much ahead.
         let hour = 3_600_000_000_000;
-        assert!(!band.steer(0, -hour, true, goes(-hour, [-hour].into_iter())));
+        assert!(!band.steer(0, -hour, 0, i64::MAX, goes(-hour, [-hour].into_iter())));
         assert_eq!(band.offset_ns, 0);
-        assert!(sleeper.steer(0, hour, false, goes(hour, [hour].into_iter())));
+        assert!(sleeper.steer(0, hour, 0, 0, goes(hour, [hour].into_iter())));
         assert_eq!(sleeper.offset_ns, hour);
     }
 
@@ -221,8 +348,8 @@ mod tests {
     fn hostile_offsets_do_not_overflow() {
         let mut timebase = Timebase::found([1; 16], 5);
         timebase.adopt([2; 16], i64::MAX, i64::MAX);
-        timebase.steer(i64::MIN, i64::MIN, true, true);
-        timebase.steer(i64::MAX, i64::MIN, true, true);
+        timebase.steer(i64::MIN, i64::MIN, i64::MIN, i64::MAX, true);
+        timebase.steer(i64::MAX, i64::MIN, i64::MAX, i64::MAX, true);
         let _ = timebase.session_at(i64::MAX);
     }
 }

@@ -27,7 +27,7 @@ use crate::session::{
 };
 
 /// Version of the records; a reader refuses others.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 /// Longest text in a record, octets; longer ones are cut.
 pub const MAX_TEXT_BYTES: usize = 30_000;
 
@@ -282,6 +282,8 @@ pub enum SessionCall {
     ProjectFollowed(BTreeSet<String>),
     /// `poll` gave this.
     Output(String),
+    /// `set_in_link`.
+    SetInLink(bool),
 }
 
 /// Calls of [`crdt::Project`].

@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Checker, Fact, NodeMoment};
-use crate::network::HostId;
+use crate::{clock::WorldTime, network::HostId};
 
 /// What a node states not to know of a clock becomes an error of its beat, and when it learns better it takes the error
 /// away by an eighth with each exchange, of which there are four a second: what is left of it after a tenth of a second.
 const STEERED: f64 = 0.948;
+/// But by no more than this in a tenth of a second, ms: a thousandth of it.
+const STEERED_MS: f64 = 0.1;
 
 /// The beat of any two members of one session differs by less than a bound, once settled, beyond what the two state not
 /// to know of the clocks they follow.
@@ -49,7 +51,7 @@ impl Checker for BeatPhase {
                 continue;
             };
             let lately = self.unknown_ms.entry(host).or_default();
-            *lately = unknown_ms(host, node).max(*lately * STEERED);
+            *lately = unknown_ms(host, node).max((*lately * STEERED).max(*lately - STEERED_MS));
         }
         let lately = |host: HostId| self.unknown_ms.get(&host).copied().unwrap_or_default();
         if moment.calm_for < self.settling {
@@ -88,6 +90,81 @@ impl Checker for BeatPhase {
     }
 }
 
+/// Stretch over which the pace is measured: steps of at most one in a second are small in it.
+const PACED: Duration = Duration::from_secs(3);
+/// How much faster or slower than true time a beat may go: two thousandths by steering to others, and the clocks of two hosts.
+const PACE: f64 = 2.2e-3;
+/// What one step that makes up for a second comes to, twice, ms.
+const STEP_MS: f64 = 2.0;
+
+/// Once settled, the beat goes neither faster nor slower than a musician could hear, whoever is in the band.
+pub(super) struct SteadyPace {
+    settling: Duration,
+    since: BTreeMap<HostId, Stretch>,
+    worst_ppm: f64,
+}
+
+struct Stretch {
+    from: WorldTime,
+    beat: f64,
+    tempo_bpm: f64,
+    timebase: [u8; 16],
+}
+
+impl SteadyPace {
+    pub(super) fn new(settling: Duration) -> Self {
+        Self { settling, since: BTreeMap::new(), worst_ppm: 0.0 }
+    }
+}
+
+impl Checker for SteadyPace {
+    fn name(&self) -> &'static str {
+        "steady_pace"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        let Fact::Moment(moment) = fact else { return Ok(()) };
+        if moment.calm_for < self.settling {
+            self.since.clear();
+            return Ok(());
+        }
+        for (host, node) in moment.nodes.iter().enumerate() {
+            let Some(node) = node else {
+                self.since.remove(&host);
+                continue;
+            };
+            let now = || Stretch {
+                from: moment.at,
+                beat: node.beat,
+                tempo_bpm: node.tempo_bpm,
+                timebase: node.timebase,
+            };
+            let begun = self.since.entry(host).or_insert_with(now);
+            if begun.tempo_bpm != node.tempo_bpm || begun.timebase != node.timebase {
+                *begun = now();
+            }
+            let took = moment.at.since(begun.from);
+            if took < PACED {
+                continue;
+            }
+            let took_ms = took.as_secs_f64() * 1e3;
+            let ahead_ms = (node.beat - begun.beat) * 60e3 / node.tempo_bpm - took_ms;
+            *begun = now();
+            self.worst_ppm = self.worst_ppm.max(ahead_ms.abs() / took_ms * 1e6);
+            if ahead_ms.abs() > took_ms * PACE + STEP_MS {
+                return Err(format!(
+                    "the beat of host {host} has gone {ahead_ms:.3} ms too far in {took_ms:.0} ms"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn figures(&self, into: &mut BTreeMap<&'static str, f64>) {
+        into.insert("pace_worst_ppm", self.worst_ppm);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use transport::clock::Estimate;
@@ -112,6 +189,7 @@ mod tests {
                 beat,
                 tempo_bpm: 60.0,
                 playing: false,
+                beats_per_bar: 4,
                 timebase: [0; 16],
                 clocks,
                 sounding: vec![],

@@ -151,6 +151,7 @@ mod tests {
             beat: 0.0,
             tempo_bpm: 120.0,
             playing: false,
+            beats_per_bar: 4,
             timebase: [0; 16],
             clocks,
             sounding: vec![],

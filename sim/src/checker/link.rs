@@ -51,7 +51,8 @@ impl Checker for LinkPhase {
                         app.playing, node.playing
                     ));
                 }
-                let apart_ms = apart(app.beat, node.beat) * 60e3 / node.tempo_bpm;
+                let apart_ms =
+                    apart(app.beat, node.beat, f64::from(node.beats_per_bar)) * 60e3 / node.tempo_bpm;
                 self.compared += 1;
                 self.worst_ms = self.worst_ms.max(apart_ms);
                 if apart_ms > BOUND_MS {

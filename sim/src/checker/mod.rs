@@ -142,6 +142,8 @@ pub struct NodeMoment {
     pub tempo_bpm: f64,
     /// Whether it plays.
     pub playing: bool,
+    /// Beats in a bar.
+    pub beats_per_bar: u8,
     /// Whose timeline it keeps.
     pub timebase: [u8; 16],
     /// What it states of other hosts' clocks, with the truth.
@@ -223,6 +225,7 @@ pub fn all(bounds: &Bounds) -> Vec<Box<dyn Checker>> {
         Box::new(project::StartsAgain),
         Box::new(clocks::ClockBound::new(bounds.clock_misses, bounds.clock_slack)),
         Box::new(beat::BeatPhase::new(bounds.beat_phase, bounds.settling)),
+        Box::new(beat::SteadyPace::new(bounds.settling)),
         Box::new(link::LinkPhase::new(bounds.settling)),
         Box::new(link::TempoKept::default()),
         Box::new(playout::PlayedOnce::default()),

@@ -3,6 +3,8 @@
 //! A clock answer carries the asked stamp and two of the answerer's own (`transport/PROTOCOL.md`, clock): octets 16 to 24
 //! say when the question came, 24 to 32 when the answer left. Mallory adds its lie to both.
 
+use bandmesh::session::message::{self, Control, Follows};
+
 /// Octets of an answer, and where its own two stamps are.
 const REPLY_LEN: usize = 32;
 const RECEIVED: std::ops::Range<usize> = 16..24;
@@ -17,9 +19,39 @@ pub enum FalseClock {
     Drifts,
     /// As if the way to it took 8 ms longer than the way back.
     Asymmetric,
+    /// Nothing about its clock. It says that it keeps the session's time itself, under a number before all others, is always 15
+    /// ms ahead of everybody, and says so many times a second.
+    Hurries,
+    /// The same, but it says to have the time from somebody whom nobody else knows.
+    HurriesForAnother,
 }
 
+/// How far whoever hurries is ahead: less than what is too far to be steered to.
+const HURRY_NS: i64 = 15_000_000;
+/// How often such a heartbeat is sent: about as often as is listened to.
+const REPEATED: usize = 25;
+
 impl FalseClock {
+    /// The control frames in the place of one that its node says.
+    pub(super) fn alter_frame(self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        let hops = match self {
+            Self::Hurries => 0,
+            Self::HurriesForAnother => 1,
+            Self::Jumps | Self::Drifts | Self::Asymmetric => return vec![frame],
+        };
+        match message::decode(&frame) {
+            Ok(Control::State(mut state)) => {
+                state.follows = Some(Follows { reference: 0, hops });
+                vec![message::encode(&Control::State(state))]
+            }
+            Ok(Control::Heartbeat(mut heartbeat)) => {
+                heartbeat.session_offset_ns = heartbeat.session_offset_ns.saturating_add(HURRY_NS);
+                vec![message::encode(&Control::Heartbeat(heartbeat)); REPEATED]
+            }
+            _ => vec![frame],
+        }
+    }
+
     /// The datagram with the lie in it, from `begun_ns` on Mallory's clock on; other datagrams as they are.
     pub(super) fn alter(self, mut datagram: Vec<u8>, begun_ns: i64) -> Vec<u8> {
         if datagram.len() != REPLY_LEN || datagram.first() != Some(&transport::datagram::CLOCK_FIRST_BYTE) {
@@ -35,6 +67,7 @@ impl FalseClock {
                 Self::Jumps => since / 7_000_000_000 * 70_000_000,
                 Self::Drifts => since / 2_500,
                 Self::Asymmetric => 4_000_000,
+                Self::Hurries | Self::HurriesForAnother => 0,
             };
             field.copy_from_slice(&stamp.saturating_add(lie).to_be_bytes());
         }

@@ -104,6 +104,12 @@ impl Mallory {
             (Hostile::FalseClock(lie), Effect::Datagram { to, bytes }) => {
                 vec![Effect::Datagram { to, bytes: lie.alter(bytes, self.begun_ns) }]
             }
+            (Hostile::FalseClock(lie), Effect::Frame { to, channel: Channel::Control, bytes })
+                if self.rounds > 0 =>
+            {
+                let frames = lie.alter_frame(bytes).into_iter();
+                frames.map(|bytes| Effect::Frame { to, channel: Channel::Control, bytes }).collect()
+            }
             (Hostile::Forge(how), Effect::Frame { to, channel: Channel::Project, bytes }) => {
                 let forged = how.forge(&bytes, &self.me, &to);
                 let altered = forged.clone().unwrap_or(bytes);

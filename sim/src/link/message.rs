@@ -1,6 +1,6 @@
 //! What apps tell each other, and the values in it.
 
-use super::{QUANTUM, TEMPO_BPM};
+use super::TEMPO_BPM;
 
 /// Something said on the local network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,9 +82,9 @@ impl Beats {
     }
 
     /// The first beat after those already counted that has the place of `beat` in the quantum is now.
-    pub fn moved_to(&self, beat: f64, session_ns: i64) -> Self {
+    pub fn moved_to(&self, beat: f64, quantum: f64, session_ns: i64) -> Self {
         let counted = self.at(session_ns).max(self.origin_beat);
-        self.changed(counted + (beat - counted).rem_euclid(QUANTUM), session_ns)
+        self.changed(counted + (beat - counted).rem_euclid(quantum), session_ns)
     }
 
     /// Whether this was said after `other`: each change begins at a later beat.

@@ -19,8 +19,6 @@ use std::{
 pub use self::message::{Beats, Message, OCTETS, Playback, State};
 use crate::{network::HostId, random::Random};
 
-/// Beats after which positions of different apps agree.
-pub const QUANTUM: f64 = 4.0;
 /// Tempi that Link takes, beats per minute.
 const TEMPO_BPM: std::ops::RangeInclusive<f64> = 20.0..=999.0;
 
@@ -48,7 +46,7 @@ pub struct Reading {
     pub peers: u64,
     /// Beats a minute; Link keeps whole microseconds a beat.
     pub tempo_bpm: f64,
-    /// Position in beats; its place within [`QUANTUM`] is shared.
+    /// Position in beats; its place within the quantum is shared.
     pub beat: f64,
     /// Whether playback runs.
     pub playing: bool,
@@ -126,8 +124,8 @@ impl LinkPeer {
     }
 
     /// The app moves everybody so that this beat, within the quantum, is now.
-    pub fn force_beat(&mut self, now_ns: i64, beat: f64) {
-        self.beats = self.beats.moved_to(beat, self.session_at(now_ns));
+    pub fn force_beat(&mut self, now_ns: i64, beat: f64, quantum: f64) {
+        self.beats = self.beats.moved_to(beat, quantum, self.session_at(now_ns));
         self.say(now_ns);
     }
 
@@ -281,8 +279,8 @@ impl LinkPeer {
 }
 
 /// How far two positions are apart within the quantum, beats, 0 to half of it.
-pub fn apart(a: f64, b: f64) -> f64 {
-    ((a - b + QUANTUM / 2.0).rem_euclid(QUANTUM) - QUANTUM / 2.0).abs()
+pub fn apart(a: f64, b: f64, quantum: f64) -> f64 {
+    ((a - b + quantum / 2.0).rem_euclid(quantum) - quantum / 2.0).abs()
 }
 
 /// How often the node looks at Link, as in the product.

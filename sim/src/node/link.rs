@@ -11,7 +11,7 @@ use bandmesh::session::{
 };
 
 use crate::{
-    link::{LOOK_EVERY, LinkPeer, Message, QUANTUM},
+    link::{LOOK_EVERY, LinkPeer, Message},
     network::HostId,
     random::Random,
 };
@@ -45,6 +45,11 @@ impl LinkSide {
         }
     }
 
+    /// Whether it sees others in Link.
+    pub(super) fn sees_others(&self, now_ns: i64) -> bool {
+        self.peer.read(now_ns).peers > 0
+    }
+
     pub(super) fn poll_deadline(&self) -> i64 {
         self.next_look_ns.min(self.peer.poll_deadline())
     }
@@ -73,7 +78,7 @@ impl LinkSide {
             peers: link.peers,
             tempo_bpm: link.tempo_bpm,
             beat: link.beat,
-            quantum: QUANTUM,
+            quantum: f64::from(register.beats_per_bar),
             playing: link.playing,
         };
         for action in self.bridge.tick(session_ns, register, &reading, standing) {
@@ -84,7 +89,7 @@ impl LinkSide {
                 Action::SetLinkTempo(tempo_bpm) => self.peer.set_tempo(now_ns, tempo_bpm),
                 Action::ForceLinkBeat(beat) => {
                     self.peer.set_tempo(now_ns, register.tempo_bpm);
-                    self.peer.force_beat(now_ns, beat);
+                    self.peer.force_beat(now_ns, beat, reading.quantum);
                 }
                 Action::SetLinkPlaying(playing) => self.peer.set_playing(now_ns, playing),
                 Action::TakeTempo(tempo_bpm) => self.taken.push_back(Take::Tempo(tempo_bpm)),

@@ -181,6 +181,8 @@ pub enum Sabotage {
     DeafToLink,
     /// Where Link has another tempo than the session, the session takes it.
     BowToLink,
+    /// The position is moved on a little, for everybody, again and again.
+    HurryBeat,
 }
 
 /// What a node is started with.
@@ -262,7 +264,8 @@ impl Node {
         let mallory = start.hostile.map(|kind| Mallory::new(kind, me, random.fork(2), now_ns));
         let identity = Identity {
             peer: me,
-            author: random.bits(),
+            author: author_of(&me),
+            author_of,
             name: start.name,
             session: start.session.clone(),
             incarnation: random.bits(),
@@ -540,6 +543,12 @@ impl Node {
         self.pump(now_ns);
     }
 
+    /// The musician gives the bars another length.
+    pub fn change_meter(&mut self, now_ns: i64, beats: u8) {
+        self.session.change_beat(now_ns, |beat, at, author| beat.with_beats_per_bar(beats, at, author));
+        self.pump(now_ns);
+    }
+
     /// The musician starts or stops playback.
     pub fn play(&mut self, now_ns: i64, playing: bool) {
         self.session.change_beat(now_ns, |beat, at, author| beat.with_playing(playing, at, author));
@@ -601,6 +610,11 @@ impl Node {
             return;
         }
         self.next_links_ns = now_ns + OBSERVE_LINKS_NS;
+        if self.sabotage == Some(Sabotage::HurryBeat) {
+            self.session.change_beat(now_ns, |beat, at, author| {
+                beat.with_beat_at(beat.beat_at(at) + 0.005, at, author)
+            });
+        }
         let members: Vec<PeerKey> = self.session.members().map(|(peer, _)| *peer).collect();
         let reading = |peer: PeerKey| {
             let packets = self.media.as_ref().and_then(|media| media.packets(&peer));
@@ -623,10 +637,11 @@ impl Node {
     /// What the product's brain does about Link at its timer.
     fn follow_link(&mut self, now_ns: i64) {
         let Some(link) = self.link.as_mut().filter(|link| link.poll_deadline() <= now_ns) else { return };
+        self.session.set_in_link(now_ns, link.sees_others(now_ns));
         let mesh = &self.mesh;
         let on_lan = self.session.members().map(|(peer, _)| peer).filter(|peer| mesh.is_on_lan(peer));
         let standing = Standing {
-            leads: self.session.acts_for(on_lan),
+            leads: self.session.leads_link(now_ns, on_lan),
             in_company: self.session.members().next().is_some(),
         };
         let register = self.session.beat();
@@ -828,6 +843,11 @@ fn unix_ms(now_ns: i64) -> u64 {
 
 fn from_unix_ms(at_ms: u64) -> i64 {
     i64::try_from(at_ms.saturating_sub(EPOCH_UNIX_MS)).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}
+
+/// A peer's author number; peer ids are in the same order.
+fn author_of(peer: &PeerKey) -> u64 {
+    u64::from_be_bytes(first(&peer.0))
 }
 
 fn first(seed: &[u8; 32]) -> [u8; 8] {

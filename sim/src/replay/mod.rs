@@ -366,6 +366,7 @@ impl Cores {
                 let me = Identity {
                     peer: self.start.me,
                     author: *author,
+                    author_of: bandmesh::node::author_number,
                     name: self.start.name.clone(),
                     session: session.clone(),
                     incarnation: *incarnation,
@@ -406,6 +407,10 @@ impl Cores {
             }
             SessionCall::SetMuted(muted) => {
                 self.session()?.set_muted(at_ns, *muted);
+                "a call of the session"
+            }
+            SessionCall::SetInLink(in_link) => {
+                self.session()?.set_in_link(at_ns, *in_link);
                 "a call of the session"
             }
             SessionCall::SetStrain(strain) => {

@@ -44,6 +44,12 @@ pub(super) fn flood(name: &'static str, random: &mut Random) -> Plan {
 pub(super) fn clock(name: &'static str, random: &mut Random) -> Plan {
     let lies = [FalseClock::Jumps, FalseClock::Drifts, FalseClock::Asymmetric];
     let lie = lies.get(random.below(3) as usize).copied().unwrap_or(FalseClock::Jumps);
+    // Drawn apart, so that seeds from before there were these keep their plans.
+    let lie = match random.fork(0x4855_5252).below(5) {
+        0 => FalseClock::Hurries,
+        1 => FalseClock::HurriesForAnother,
+        _ => lie,
+    };
     finish(band(name, random, Hostile::FalseClock(lie)))
 }
 

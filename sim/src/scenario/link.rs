@@ -2,6 +2,7 @@
 
 use super::{at, finish, plan};
 use crate::{
+    clock::WorldTime,
     network::{HostId, Site, Weather},
     plan::{Action, LinkPart, Plan},
     random::Random,
@@ -47,6 +48,60 @@ pub(super) fn app_on_the_lan(name: &'static str, random: &mut Random) -> Plan {
     ];
     for (number, action) in actions.into_iter().enumerate() {
         let begin_s = 12.0 + APART_S * (number as f64 + 1.0);
+        plan.actions.push(at(random, begin_s, begin_s + 1.0, action));
+    }
+    finish(plan)
+}
+
+/// Two or three players on one LAN, and an app that has run for longer than they and gets its cable while they play: its Link
+/// session is the older one, and theirs keeps its tempo.
+pub(super) fn older_app(name: &'static str, random: &mut Random) -> Plan {
+    let players = 2 + random.below(2) as HostId;
+    let weather = if random.chance(0.5) { Weather::lan() } else { Weather::wifi() };
+    let mut plan = plan(name, random, players + 1, weather);
+    let app = players;
+    plan.sites = vec![Site::default(); 2];
+    link(&mut plan, &[app]);
+    if let Some(host) = plan.hosts.get_mut(app) {
+        host.site = 1;
+    }
+    plan.actions.push((WorldTime::from_seconds(0.0), Action::Start(app)));
+    for host in 0..players {
+        plan.actions.push(at(random, 4.0, 8.0, Action::Start(host)));
+    }
+    plan.actions.push(at(random, 20.0, 24.0, Action::Move(app, 0)));
+    let turned = tempo(random);
+    plan.actions.push(at(random, 40.0, 44.0, Action::Tempo(app, turned)));
+    finish(plan)
+}
+
+/// Players on one LAN of whom some have Link off, whoever has the smallest id, and an app; the bars get other lengths.
+pub(super) fn bystanders(name: &'static str, random: &mut Random) -> Plan {
+    const APP: HostId = 3;
+    let mut plan = plan(name, random, 4, Weather::lan());
+    link(&mut plan, &[APP]);
+    let with_link = random.below(3) as HostId;
+    for (id, host) in plan.hosts.iter_mut().enumerate() {
+        if id != with_link && id != APP {
+            host.link = LinkPart::None;
+        }
+    }
+    let app_first = random.chance(0.5);
+    plan.actions.push(at(random, 0.0, 1.0, Action::Start(if app_first { APP } else { with_link })));
+    for host in (0..4).filter(|host| *host != if app_first { APP } else { with_link }) {
+        plan.actions.push(at(random, 4.0, 8.0, Action::Start(host)));
+    }
+    let anybody = random.below(3) as HostId;
+    let actions = [
+        Action::Meter(anybody, 3),
+        Action::Tempo(anybody, tempo(random)),
+        Action::Play(APP, true),
+        Action::Meter(with_link, 5 + random.below(3) as u8),
+        Action::Tempo(APP, tempo(random)),
+        Action::Meter(anybody, 4),
+    ];
+    for (number, action) in actions.into_iter().enumerate() {
+        let begin_s = 8.0 + APART_S * (number as f64 + 1.0);
         plan.actions.push(at(random, begin_s, begin_s + 1.0, action));
     }
     finish(plan)

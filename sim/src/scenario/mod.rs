@@ -197,6 +197,16 @@ pub const ALL: &[Scenario] = &[
         plan: link::two_islands,
     },
     Scenario {
+        name: "older-link-app",
+        about: "two or three players, and a Link app with an older Link session that gets its cable while they play",
+        plan: link::older_app,
+    },
+    Scenario {
+        name: "link-bystanders",
+        about: "a Link app beside three players of whom two have Link off, in bars of three and more beats",
+        plan: link::bystanders,
+    },
+    Scenario {
         name: "chaos",
         about: "everything drawn from the seed: hosts, weather, crashes, power cuts, splits, edits, tempi",
         plan: chaos::chaos,
@@ -219,8 +229,15 @@ impl Scenario {
 pub const SLOW: [&str; 2] = ["long-jam", "long-jam-audio"];
 /// Scenarios that swarms draw apart from the others, one seed in [`NEWER_ONE_IN`], so that what the other seeds play stays
 /// as it was before there were these.
-const NEWER: [&str; 5] =
-    ["link-app-on-the-lan", "two-link-islands", "hands-and-mutes", "opus-on-lte", "notes-for-instruments"];
+const NEWER: [&str; 7] = [
+    "link-app-on-the-lan",
+    "two-link-islands",
+    "hands-and-mutes",
+    "opus-on-lte",
+    "notes-for-instruments",
+    "older-link-app",
+    "link-bystanders",
+];
 const NEWER_ONE_IN: u64 = 12;
 
 /// Which scenario a swarm plays for `seed`: one in three seeds gets a named one, the others chaos. Ten-minute

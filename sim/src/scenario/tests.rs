@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    hostile::{FalseClock, Hostile},
     node::Sabotage,
     report::{OK, Report},
     world,
@@ -108,6 +109,7 @@ fn each_checker_catches_its_own_bug() {
         // On an island of its own; with another node beside it that one would pass everything on.
         (named("two-link-islands", 1), Sabotage::DeafToLink, "link_phase"),
         (joins_from_its_island(), Sabotage::BowToLink, "tempo_kept"),
+        (jam(1), Sabotage::HurryBeat, "steady_pace"),
         (jam(1), Sabotage::TalkWithoutEnd, "bounded_queues"),
         (jam(1), Sabotage::IgnoreTimers, "progress"),
     ];
@@ -221,6 +223,18 @@ fn a_false_clock_moves_nobody_on_hostile_clock_with_seeds_7_and_8() {
     }
 }
 
+/// What was wrong: whoever said that it keeps the session's time was believed, and as fast as it said so.
+#[test]
+fn who_is_always_ahead_hurries_nobody() {
+    for lie in [FalseClock::Hurries, FalseClock::HurriesForAnother] {
+        let mut plan = find("hostile-clock").unwrap().draw(1);
+        plan.hosts[3].hostile = Some(Hostile::FalseClock(lie));
+        let report = world::run(plan, 1, None);
+        assert_eq!(report.verdict, OK, "{lie:?}: {:?}", report.detail);
+        assert!(report.figures["pace_worst_ppm"] < 1_500.0, "{lie:?}: {:?}", report.figures);
+    }
+}
+
 #[test]
 fn forgeries_are_sent_and_kept_out() {
     for seed in 1..=3 {
@@ -256,7 +270,7 @@ fn swarms_draw_mostly_chaos_and_every_short_scenario_now_and_then() {
 #[test]
 fn meeting_link_apps_leaves_the_bands_tempo_alone_with_seeds_1_to_6() {
     for seed in 1..=6 {
-        for name in ["two-link-islands", "link-app-on-the-lan"] {
+        for name in ["two-link-islands", "link-app-on-the-lan", "older-link-app", "link-bystanders"] {
             let report = play(name, seed);
             assert_eq!(report.verdict, OK, "{}: {:?}", report.replay(), report.detail);
             assert!(report.figures["link_phase_compared"] > 100.0, "{name}: the apps were compared");

@@ -81,6 +81,7 @@ impl World {
             beat: register.beat_at(node.session().timebase().session_at(local)),
             tempo_bpm: register.tempo_bpm,
             playing: register.playing,
+            beats_per_bar: register.beats_per_bar,
             timebase: node.session().timebase().id,
             clocks: clocks.collect(),
             sounding: node

@@ -62,9 +62,7 @@ impl Link {
     /// Prepares Link with a tempo, not yet taking part: see [`Link::enable`]. The quantum is in beats.
     pub fn new(tempo_bpm: f64, quantum: f64) -> Result<Self, LinkError> {
         check_tempo(tempo_bpm)?;
-        if !(1.0..=64.0).contains(&quantum) {
-            return Err(LinkError::Quantum(quantum));
-        }
+        check_quantum(quantum)?;
         let link = AblLink::new(tempo_bpm);
         link.enable_start_stop_sync(true);
         let offset = measure(&link);
@@ -79,6 +77,19 @@ impl Link {
             .spawn(move || watch(&watched, &sender))
             .map_err(LinkError::Thread)?;
         Ok(Link { shared, events: Mutex::new(events), thread: Some(thread) })
+    }
+
+    /// From now on positions agree with those of others after so many beats: the length of a bar.
+    pub fn set_quantum(&self, quantum: f64) -> Result<(), LinkError> {
+        check_quantum(quantum)?;
+        let mut inner = self.lock();
+        if inner.quantum != quantum {
+            inner.quantum = quantum;
+            // The beat is read anew in bars of another length, which nobody else did.
+            let reading = inner.read(&self.shared.link);
+            inner.watch = Watch::new(&reading, quantum);
+        }
+        Ok(())
     }
 
     /// Joins or leaves the LAN's Link session.
@@ -220,6 +231,10 @@ fn measure(link: &AblLink) -> ClockOffset {
 
 fn check_tempo(tempo_bpm: f64) -> Result<(), LinkError> {
     if (20.0..=999.0).contains(&tempo_bpm) { Ok(()) } else { Err(LinkError::Tempo(tempo_bpm)) }
+}
+
+fn check_quantum(quantum: f64) -> Result<(), LinkError> {
+    if (1.0..=64.0).contains(&quantum) { Ok(()) } else { Err(LinkError::Quantum(quantum)) }
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, Inner> {

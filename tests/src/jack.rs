@@ -71,6 +71,17 @@ impl JackServer {
         String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
     }
 
+    /// Changes the period of the running server, for all its clients.
+    pub fn set_period(&self, period_frames: u32) {
+        let changed = jack_command("jack_bufsize")
+            .arg(period_frames.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let changed = changed.unwrap_or_else(|e| panic!("jack_bufsize: {e}; ./dev setup installs it"));
+        assert!(changed.success(), "the server does not change its period");
+    }
+
     /// Plays `signal` (48 kHz) into `port_in` and returns what `port_out` gave in the same frames.
     pub fn play_through(&self, signal: &[f32], port_in: &str, port_out: &str) -> Heard {
         let scratch = tempfile::tempdir().expect("a temporary directory");

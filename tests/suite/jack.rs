@@ -75,6 +75,32 @@ fn music_through_two_nodes_on_one_server_has_no_dropout_of_our_making() {
 }
 
 #[test]
+fn a_server_that_changes_its_period_changes_what_the_others_are_sent() {
+    let lan = Lan::alone(2);
+    let server = JackServer::start(RATE_HZ, PERIOD_FRAMES);
+    let (mut a, mut b) = (player(&lan, 0, "A"), player(&lan, 1, "B"));
+    let say = |node: &Node, other: &Node, period_frames: u32| {
+        node.peer(other)["audio"]["frame_frames"] == period_frames && node.hears(other)
+    };
+    eventually(seconds(5), "both hear each other", || {
+        say(&a, &b, PERIOD_FRAMES) && say(&b, &a, PERIOD_FRAMES)
+    });
+    for period_frames in [256, 64, 128] {
+        server.set_period(period_frames);
+        eventually(seconds(5), &format!("both are sent {period_frames} frames at a time"), || {
+            say(&a, &b, period_frames) && say(&b, &a, period_frames)
+        });
+        assert_eq!(number(&a.status(), "/audio/period_frames"), f64::from(period_frames));
+    }
+    let received = |node: &Node, other: &Node| number(&node.peer(other), "/audio/received");
+    let before = received(&b, &a);
+    eventually(seconds(5), "and the music goes on", || received(&b, &a) > before + 500.0);
+    for node in [&mut a, &mut b] {
+        assert_eq!(node.stop().0, 0);
+    }
+}
+
+#[test]
 fn auto_finds_a_server_that_starts_later_and_one_that_comes_back() {
     let lan = Lan::alone(2);
     let auto = |host: usize, name: &str| {

@@ -27,7 +27,7 @@ pub(super) struct LinkSide {
     peer: LinkPeer,
     bridge: LinkBridge,
     next_look_ns: i64,
-    /// For sabotage: never tells Link anything, or always believes it.
+    /// For sabotage: never does what the bridge says, or always believes Link.
     pub(super) deaf: bool,
     pub(super) bows: bool,
     taken: VecDeque<Take>,
@@ -83,9 +83,8 @@ impl LinkSide {
         };
         for action in self.bridge.tick(session_ns, register, &reading, standing) {
             match action {
+                _ if self.deaf => {}
                 Action::SetLinkTempo(_) if self.bows => self.taken.push_back(Take::Tempo(reading.tempo_bpm)),
-                Action::SetLinkTempo(_) | Action::ForceLinkBeat(_) | Action::SetLinkPlaying(_)
-                    if self.deaf => {}
                 Action::SetLinkTempo(tempo_bpm) => self.peer.set_tempo(now_ns, tempo_bpm),
                 Action::ForceLinkBeat(beat) => {
                     self.peer.set_tempo(now_ns, register.tempo_bpm);

@@ -52,6 +52,9 @@ const MAX_FRAMES: usize = 64;
 /// Longest hello we read; see [`Hello`].
 const MAX_HELLO_BYTES: usize = 1024;
 
+/// Addresses at which a peer says that it listens, that we remember.
+const MAX_LISTENS: usize = 16;
+
 /// Interfaces report their addresses one by one; tell those above once.
 const LISTENING_SETTLE: Duration = Duration::from_millis(20);
 
@@ -131,6 +134,8 @@ struct Link {
     control: Option<Stream>,
     project: Option<Stream>,
     theirs: Option<Hello>,
+    /// Where the peer says that it listens.
+    listens: Vec<Multiaddr>,
     /// Whether it is the one the planner elected.
     adopted: bool,
     tasks: Vec<AbortHandle>,
@@ -440,8 +445,21 @@ impl Driver {
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listening"),
             SwarmEvent::Behaviour(BehaviourEvent::Channels(event)) => self.handle_channel(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                info,
+                ..
+            })) => self.handle_identified(connection_id, info.listen_addrs),
             _ => {}
         }
+    }
+
+    fn handle_identified(&mut self, id: ConnectionId, listens: Vec<Multiaddr>) {
+        let now = self.now();
+        let Some(link) = self.keys.get(&id).and_then(|key| self.links.get_mut(key)) else { return };
+        link.listens = listens.into_iter().filter(bind::can_dial).take(MAX_LISTENS).collect();
+        // Told again when it is elected: until then it may be nobody's.
+        self.planner.handle_listens(now, &link.peer, &link.listens);
     }
 
     fn handle_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -470,6 +488,7 @@ impl Driver {
             control: None,
             project: None,
             theirs: None,
+            listens: Vec::new(),
             adopted: false,
             tasks: Vec::new(),
         };
@@ -669,10 +688,12 @@ impl Driver {
 
     /// Starts talking over an elected connection.
     fn adopt(&mut self, key: ConnectionKey, info: PeerInfo) {
+        let now = self.now();
         let Some(link) = self.links.get_mut(&key) else { return };
         let (Some(control), Some(project)) = (link.control.take(), link.project.take()) else { return };
         let peer = link.peer;
         link.adopted = true;
+        self.planner.handle_listens(now, &peer, &link.listens);
         let budget = Arc::new(Semaphore::new(MESSAGE_BUDGET_BYTES));
         let frames = &self.frames.0;
         let (connection, net) = (&link.connection, &self.net);

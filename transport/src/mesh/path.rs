@@ -58,6 +58,16 @@ impl Subnets {
         }
     }
 
+    /// Whether `address` is somebody else's on a network that we are attached to. Two machines may each have a network of
+    /// their own with the same numbers, for containers for instance: there an address of theirs is one of ours.
+    pub(crate) fn is_a_neighbours(&self, address: &Multiaddr) -> bool {
+        ip_of(address).is_some_and(|ip| {
+            !is_loopback_or_link_local(ip)
+                && self.is_attached(ip)
+                && !self.0.iter().any(|(own, _)| *own == ip)
+        })
+    }
+
     fn is_attached(&self, ip: IpAddr) -> bool {
         is_loopback_or_link_local(ip)
             || self.0.iter().any(|(own, prefix_len)| same_prefix(*own, ip, *prefix_len))
@@ -142,6 +152,17 @@ mod tests {
         assert_eq!(classify("/ip6zone/2/ip6/fe80::1/udp/1/quic-v1"), PathKind::Lan);
         assert_eq!(classify("/ip4/192.168.2.77/udp/1/quic-v1"), PathKind::Direct);
         assert_eq!(classify("/ip6/2001:db8:2::99/udp/1/quic-v1"), PathKind::Direct);
+    }
+
+    #[test]
+    fn a_neighbours_address_is_on_our_network_and_not_our_own() {
+        let mut subnets = Subnets::default();
+        subnets.insert("172.17.0.1".parse().unwrap(), 16);
+        let is_a_neighbours = |address: &str| subnets.is_a_neighbours(&address.parse().unwrap());
+        assert!(is_a_neighbours("/ip4/172.17.3.4/udp/1/quic-v1"));
+        for other in ["/ip4/172.17.0.1", "/ip4/172.18.0.2", "/ip4/127.0.0.1", "/ip6/fe80::1"] {
+            assert!(!is_a_neighbours(&format!("{other}/udp/1/quic-v1")), "{other}");
+        }
     }
 
     #[test]

@@ -329,6 +329,19 @@ impl Planner {
         }
     }
 
+    /// `peer`, who is connected, says where it listens: when the network goes that the connection runs over, another one
+    /// that both are attached to may carry it.
+    pub fn handle_listens(&mut self, now: LocalTime, peer: &PeerId, addresses: &[Multiaddr]) {
+        if self.settings.pinned {
+            return;
+        }
+        let Some(record) = self.peers.get_mut(peer) else { return };
+        for address in addresses.iter().filter(|address| self.subnets.is_a_neighbours(address)) {
+            let (address, _) = split_peer(address.clone());
+            record.note_heard(now, address, Source::Peer(*peer));
+        }
+    }
+
     /// Somebody says that `peer`, who is in session `session_tag`, speaks `version` of the protocol, which is not ours.
     pub fn handle_other_version(&mut self, peer: PeerId, session_tag: [u8; 8], version: u16) {
         if self.settings.pinned || session_tag != self.settings.session_tag {

@@ -535,6 +535,30 @@ fn whoever_was_client_on_a_network_that_is_gone_takes_the_other_one() {
 }
 
 #[test]
+fn another_network_is_known_from_the_peers_own_word() {
+    let (small, large) = two_peers();
+    let stage: Multiaddr = "/ip4/10.1.0.2/udp/7778/quic-v1".parse().unwrap();
+    let elsewhere: Multiaddr = "/ip4/172.16.0.2/udp/7778/quic-v1".parse().unwrap();
+    for pinned in [false, true] {
+        let mut planner = Planner::new(Settings { pinned, ..settings(small) });
+        for network in 0..2 {
+            planner.handle_interface(at(0), true, [10, network, 0, 1].into(), 24);
+        }
+        // Who was dialled has seen no announcement yet.
+        planner.handle_connected(at(5), ConnectionKey(1), made(large, Side::Listener, address(2), None));
+        planner.handle_ready(at(10), ConnectionKey(1), hello(1, 5));
+        planner.handle_listens(at(20), &large, &[address(2), stage.clone(), elsewhere.clone()]);
+        outputs(&mut planner);
+        planner.handle_interface(at(3_000), false, [10, 0, 0, 1].into(), 24);
+        let log = run(&mut planner, at(4_000));
+        let dialled = dials(log.into_iter().map(|(_, output)| output)).into_iter().flat_map(|(_, to)| to);
+        let dialled: Vec<Multiaddr> = dialled.collect();
+        assert_eq!(dialled.contains(&stage), !pinned, "{dialled:?}");
+        assert!(!dialled.contains(&elsewhere), "{dialled:?}");
+    }
+}
+
+#[test]
 fn a_banned_peer_is_refused_until_the_ban_ends() {
     let (small, large) = two_peers();
     let mut planner = connected(small, large, Side::Listener);

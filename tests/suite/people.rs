@@ -206,15 +206,15 @@ fn undo_takes_back_ones_own_edits_and_leaves_the_others() {
     });
     let redone = post(&alice, "/redo").ok();
     assert_eq!(redone["address"], "/transport/tempo_bpm");
-    eventually(PATIENCE, "and forth", || number(&bob.status(), "/link/tempo_bpm") == 140.0);
-
-    // The beat's own route is an edit too, of tempo and meter; play and stop are none.
-    alice.api().put("/transport", &json!({"tempo_bpm": 96.0, "time_signature": "3/4", "playing": true})).ok();
     let plays = |node: &Node, bpm: f64, signature: &str| {
         let (transport, stored) = (node.api().get("/transport").ok(), node.project("/transport"));
         [&transport, &stored].iter().all(|beat| number(beat, "/tempo_bpm") == bpm)
             && transport["time_signature"] == signature
     };
+    eventually(PATIENCE, "and forth", || plays(&bob, 140.0, "4/4") && plays(&alice, 140.0, "4/4"));
+
+    // The beat's own route is an edit too, of tempo and meter; play and stop are none.
+    alice.api().put("/transport", &json!({"tempo_bpm": 96.0, "time_signature": "3/4", "playing": true})).ok();
     eventually(PATIENCE, "Bob plays both", || plays(&bob, 96.0, "3/4"));
     assert_eq!(post(&alice, "/undo").ok()["label"], "Tempo and 1 more");
     eventually(PATIENCE, "both are back", || plays(&bob, 140.0, "4/4") && plays(&alice, 140.0, "4/4"));

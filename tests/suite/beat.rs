@@ -3,7 +3,7 @@
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tests::audio::{RATE_HZ, compare, noise, read_stereo_wav, to_ms, write_wav};
+use tests::audio::{RATE_HZ, compare, noise, read_stereo_wav, to_ms, write_stereo_wav};
 use tests::{Lan, LinkApp, Node, Options, eventually, number, seconds, seed};
 
 /// Beats of a bar in the session's time signature, 4/4.
@@ -190,7 +190,7 @@ fn two_metronomes_click_at_one_moment_on_the_beat_and_stress_the_same_one() {
     let players: [(Node, PathBuf); 2] = [0, 1].map(|host| {
         let mut node = Node::prepared(lan.host(host), Options::named(["Alice", "Bob"][host]));
         let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-        write_wav(&input, &noises[host]);
+        write_stereo_wav(&input, &noises[host], &vec![0.0; noises[host].len()]);
         node.set_options(|options| options.file(&input, &output));
         node.restart();
         (node, output)

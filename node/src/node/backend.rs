@@ -1,6 +1,6 @@
 //! The node as the control interface sees it: its JSON types, made from the inside's own.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use engine::Meter;
 use futures::{FutureExt, future::BoxFuture};
@@ -128,13 +128,16 @@ impl Backend for NodeBackend {
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
             self.record("patch", &commands);
-            let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await?;
-            // Tempo and meter are also the beat that is playing now.
-            for command in &commands {
-                if let Command::Set { address, value } = command {
-                    self.follow_beat(address, value);
+            let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await;
+            // Tempo and meter are also the beat that is playing now, whether or not the disk has them yet.
+            if matches!(edited, Ok(_) | Err(EditError::NotSaved(_))) {
+                for command in &commands {
+                    if let Command::Set { address, value } = command {
+                        self.follow_beat(address, value);
+                    }
                 }
             }
+            let edited = edited?;
             Ok(PatchResult {
                 results: edited
                     .results
@@ -322,6 +325,7 @@ impl NodeBackend {
             && let Err(error) = self.0.project.edit(edits, false).await
         {
             // The beat goes on with it, and `keep_beat` writes it down when it can.
+            self.0.following.unwritten_beat.store(true, Ordering::Release);
             tracing::warn!(%error, "the change of tempo cannot be undone");
         }
     }

@@ -27,7 +27,7 @@ use transport::{
 use super::{
     SupportFiles, appearance,
     diagnosis::Verdict,
-    follow::Following,
+    follow::{Following, Patience},
     history::History,
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
@@ -193,11 +193,8 @@ impl Inner {
                     self.mesh.disconnect(peer, why.to_string());
                     self.mesh.ban(peer, Duration::from_nanos(ban_ns.unsigned_abs()));
                 }
-                Output::BeatChanged { by_peer } => {
+                Output::BeatChanged => {
                     self.update_timeline();
-                    if !by_peer {
-                        self.following.beat_changed_here.store(true, Ordering::Release);
-                    }
                     self.notify(Notice::Playback);
                 }
             }
@@ -508,7 +505,7 @@ pub struct Brain {
     ticks: u32,
     /// Set when an event of the project found no room; everything is read again.
     project_missed: Arc<AtomicBool>,
-    beat_rounds: u32,
+    beat_patience: Patience,
     /// When the members were last told a name that stands in the project.
     name_told_at: Option<Instant>,
     observer: Observer,
@@ -530,7 +527,7 @@ impl Brain {
             bridge: LinkBridge::default(),
             ticks: 0,
             project_missed,
-            beat_rounds: 0,
+            beat_patience: Patience::default(),
             name_told_at: None,
             observer: Observer::default(),
         }
@@ -659,7 +656,7 @@ impl Brain {
             inner.update_timeline();
         }
         if self.ticks.is_multiple_of(BEAT_TICKS) {
-            inner.keep_beat(&mut self.beat_rounds);
+            inner.keep_beat(&mut self.beat_patience);
         }
         if self.ticks.is_multiple_of(MEMBER_TICKS) {
             inner.observe_members();
@@ -752,6 +749,7 @@ impl Brain {
                 }
                 Action::TakeTempo(bpm) => {
                     inner.change_beat(|beat, at, author| beat.with_tempo(bpm, at, author));
+                    inner.following.unwritten_beat.store(true, Ordering::Release);
                     Ok(())
                 }
                 Action::TakeBeat(beat) => {

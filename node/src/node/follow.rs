@@ -4,8 +4,9 @@
 //! while it runs are folded into one more round.
 //!
 //! Tempo and meter live twice: in the beat register, which plays, and in the project, where the next session begins
-//! with them. Whoever changes the register writes the project, at most four times a second. After a split the two
-//! may have had different winners; then the register stands, and the member with the smallest id writes it down.
+//! with them. A player's change is an edit of the project first and reaches the register after it. What Link changes
+//! is written down here, at most four times a second. After a split the two may have had different winners; then the
+//! register stands, and the member with the smallest id writes it down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +23,8 @@ use transport::PeerId;
 use super::brain::{Inner, lock};
 use crate::{device::monotonic_ns, session::beat::BeatRegister};
 
-/// Rounds of [`Inner::keep_beat`] for which project and register may differ before somebody who changed neither
-/// writes: a second, in which the author's own write arrives.
+/// Rounds of [`Inner::keep_beat`] for which project and register may differ in one and the same way before somebody who
+/// changed neither writes: a second, in which the author's own write arrives.
 const PATIENCE_ROUNDS: u32 = 4;
 /// Beats of a bar where the project says none.
 const DEFAULT_BEATS_PER_BAR: u8 = 4;
@@ -45,8 +46,8 @@ pub struct Following {
     pub my_name: Mutex<Option<String>>,
     /// A timer runs for touches that wait until they may be sent.
     pub sending_touches: AtomicBool,
-    /// The register was changed here and not yet written down.
-    pub beat_changed_here: AtomicBool,
+    /// The register was changed here by somebody who does not write the project: Link, or an edit that failed.
+    pub unwritten_beat: AtomicBool,
 }
 
 /// Tempo and meter as the project has them.
@@ -68,6 +69,24 @@ impl ProjectBeat {
 
     fn of(register: &BeatRegister) -> Self {
         Self { tempo_bpm: register.tempo_bpm, beats_per_bar: register.beats_per_bar }
+    }
+}
+
+/// For how many rounds register and project have differed with no change of either.
+#[derive(Debug, Default)]
+pub struct Patience {
+    differ: Option<((u64, u64), ProjectBeat)>,
+    rounds: u32,
+}
+
+impl Patience {
+    /// One more round in which the register of this version and the project's beat differ; how many that makes.
+    fn wait(&mut self, version: (u64, u64), stored: ProjectBeat) -> u32 {
+        if self.differ.replace((version, stored)) != Some((version, stored)) {
+            self.rounds = 0;
+        }
+        self.rounds += 1;
+        self.rounds
     }
 }
 
@@ -99,22 +118,23 @@ impl Inner {
     }
 
     /// Writes tempo and meter into the project where that is this node's part; call four times a second.
-    /// `waited` counts the rounds in which the two differed.
-    pub fn keep_beat(&self, waited: &mut u32) {
+    pub fn keep_beat(&self, patience: &mut Patience) {
         let Some(stored) = *lock(&self.following.beat) else { return };
-        let (playing, acts) = {
+        let (register, acts) = {
             let session = lock(&self.session);
             let acts = session.acts_for(session.members().map(|(peer, _)| peer));
-            (ProjectBeat::of(&session.beat()), acts)
+            (session.beat(), acts)
         };
-        let changed_here = self.following.beat_changed_here.swap(false, Ordering::AcqRel);
+        let playing = ProjectBeat::of(&register);
+        let unwritten = self.following.unwritten_beat.swap(false, Ordering::AcqRel);
         if playing == stored {
-            *waited = 0;
+            *patience = Patience::default();
             return;
         }
-        *waited += 1;
-        if changed_here || (acts && *waited >= PATIENCE_ROUNDS) {
-            *waited = 0;
+        let waited = patience.wait((register.counter, register.author), stored);
+        if unwritten || (acts && waited >= PATIENCE_ROUNDS) {
+            tracing::debug!(?playing, ?stored, unwritten, "the project is told the beat that plays");
+            *patience = Patience::default();
             *lock(&self.following.beat) = Some(playing);
             let set = |address: &str, value: Value| crdt::Command::Set { address: address.to_owned(), value };
             self.project.note(vec![
@@ -170,6 +190,15 @@ mod tests {
         for bad in ["", "4", "0/4", "17/4", "6/8", "x/4", "-1/4", "+3/4", "03/4"] {
             assert_eq!(beats_per_bar(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn patience_begins_anew_with_each_change_of_either_side() {
+        let beat = |tempo_bpm| ProjectBeat { tempo_bpm, beats_per_bar: 4 };
+        let mut patience = Patience::default();
+        let waited = [(1, 120.0), (1, 120.0), (2, 120.0), (2, 120.0), (2, 140.0), (2, 140.0), (2, 140.0)]
+            .map(|(counter, tempo_bpm)| patience.wait((counter, 7), beat(tempo_bpm)));
+        assert_eq!(waited, [1, 2, 1, 2, 1, 2, 3]);
     }
 
     #[test]

@@ -86,11 +86,8 @@ pub enum Output<P> {
         /// Zero: it may come back at once.
         ban_ns: i64,
     },
-    /// Tempo, beat, playback or timebase changed; `by_peer` tells a remote change from a local one.
-    BeatChanged {
-        /// False for a change made here.
-        by_peer: bool,
-    },
+    /// Tempo, beat, playback or timebase changed, here or by a peer.
+    BeatChanged,
     /// What this member says of itself has changed ([`Session::state_of`]).
     StateChanged(P),
     /// People hold something else at these addresses ([`Session::touches`]).
@@ -336,7 +333,7 @@ impl<P: Ord + Clone> Session<P> {
         let next = change(&self.beat, self.timebase.session_at(now_ns), self.me.author);
         if next != self.beat && next.is_sane() {
             self.beat = next;
-            self.outputs.push_back(Output::BeatChanged { by_peer: false });
+            self.outputs.push_back(Output::BeatChanged);
             self.send_heartbeats(now_ns);
         }
     }
@@ -501,7 +498,7 @@ impl<P: Ord + Clone> Session<P> {
             entry.claimed = false;
             if is_plausible(&theirs.beat, own_age) && self.beat.yields_to(&theirs.beat) {
                 self.beat = theirs.beat;
-                self.outputs.push_back(Output::BeatChanged { by_peer: true });
+                self.outputs.push_back(Output::BeatChanged);
             }
             if let Some(clock_offset) = clock_offset {
                 let is_reference = self.reference(now_ns) == Some(peer);
@@ -517,7 +514,7 @@ impl<P: Ord + Clone> Session<P> {
                 let middle = timebase::middle(self.errors());
                 if self.timebase.steer(theirs.session_offset_ns, clock_offset, middle, limit, outvoted) {
                     self.slew = Slew::new(now_ns);
-                    self.outputs.push_back(Output::BeatChanged { by_peer: true });
+                    self.outputs.push_back(Output::BeatChanged);
                 }
             }
             return;
@@ -537,7 +534,7 @@ impl<P: Ord + Clone> Session<P> {
             self.timebase.adopt(theirs.timebase, theirs.session_offset_ns, clock_offset);
             self.slew = Slew::new(now_ns);
             self.beat = theirs.beat;
-            self.outputs.push_back(Output::BeatChanged { by_peer: true });
+            self.outputs.push_back(Output::BeatChanged);
             // The others follow us through the same rules, so they should hear of it soon.
             self.next_heartbeat_ns = i64::MIN;
         } else if decide {

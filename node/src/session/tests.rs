@@ -93,7 +93,7 @@ impl Band {
                         Output::Disconnect { why, .. } => self.refused[from].push(why),
                         Output::Renamed(peer, name) => self.renamed[from].push((peer, name)),
                         Output::StreamChanged(..)
-                        | Output::BeatChanged { .. }
+                        | Output::BeatChanged
                         | Output::StateChanged(_)
                         | Output::TouchesChanged(_) => {}
                     }

@@ -797,7 +797,7 @@ impl Node {
             }
             session::Output::StreamChanged(..)
             | session::Output::Renamed(..)
-            | session::Output::BeatChanged { .. }
+            | session::Output::BeatChanged
             | session::Output::StateChanged(_)
             | session::Output::TouchesChanged(_) => {}
         }

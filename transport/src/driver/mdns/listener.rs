@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use if_addrs::get_if_addrs;
 use libp2p::{Multiaddr, PeerId};
 use rand::Rng as _;
+use simple_dns::Name;
 use socket_pktinfo::{PktInfo, PktInfoUdpSocket};
 use socket2::Domain;
 use tokio::sync::mpsc;
 
 use super::super::address::{is_dialable, to_multiaddr};
 use super::super::discovery::Sighting;
-use super::message::{self, Instance, Name};
+use super::message::{self, Instance};
 use super::{INTERFACE_CHECK, from_hex};
 use crate::mesh::{Bucket, Buckets};
 use crate::time::LocalTime;
@@ -213,7 +214,7 @@ struct Filter {
 
 /// Somebody who answered.
 struct Known {
-    name: Name,
+    name: Name<'static>,
     heard: Instant,
     ttl_s: u32,
 }
@@ -226,7 +227,7 @@ impl Filter {
     }
 
     /// Who need not answer a question now, and for how long the answer holds yet.
-    fn known(&mut self, now: Instant) -> impl Iterator<Item = (&Name, u32)> {
+    fn known(&mut self, now: Instant) -> impl Iterator<Item = (&Name<'static>, u32)> {
         self.known.retain(|known| now.saturating_duration_since(known.heard) < NEED_NOT_ANSWER);
         self.known.iter().map(move |known| {
             let age = now.saturating_duration_since(known.heard).as_secs();
@@ -305,11 +306,7 @@ mod tests {
     fn announcement(peer: PeerId, session_tag: [u8; 8], ttl_s: u32) -> Vec<u8> {
         let id = format!("id={peer}");
         let tag = format!("s={}", super::super::to_hex(&session_tag));
-        let text: Vec<u8> = ["v=1", &id, &tag]
-            .iter()
-            .flat_map(|entry| [&[entry.len() as u8], entry.as_bytes()].concat())
-            .collect();
-        message::tests::message(&[(&id[20..], text)], ttl_s)
+        message::tests::message(&[(&id[20..], vec!["v=1", &id, &tag])], ttl_s)
     }
 
     fn from(last: u8) -> PktInfo {

@@ -6,121 +6,21 @@
 
 use engine::{HostTime, MidiFull, MidiWriter};
 
+use super::sound::Sounds;
+
 /// An instrument and what its player has chosen on it.
 #[derive(Debug)]
 pub struct InstrumentFeed {
     writer: Option<MidiWriter>,
-    channels: [Sound; 16],
-    /// The instrument has not heard of `channels`.
+    sounds: Sounds,
+    /// The instrument has not heard of `sounds`.
     owing: bool,
-}
-
-/// Controllers that the instrument obeys: modulation, volume, balance and expression, coarse and fine, the pedal, and
-/// two sends.
-const CONTROLLERS: [u8; 11] = [1, 7, 10, 11, 33, 39, 42, 43, 64, 91, 93];
-/// Registered parameters that it obeys, by the low half of their number: range of the wheel, fine and coarse tuning. The
-/// high half is 0.
-const PARAMETERS: u8 = 3;
-/// MIDI 1.0: the halves of a bank, of the value of the selected parameter, and of its number, of either kind.
-const BANK: [u8; 2] = [0, 32];
-const DATA: [u8; 2] = [6, 38];
-const UNREGISTERED: [u8; 2] = [99, 98];
-const REGISTERED: [u8; 2] = [101, 100];
-const RESET_CONTROLLERS: u8 = 121;
-/// What that resets (MIDI RP-015), of what is kept here.
-const RESET: [u8; 5] = [1, 11, 33, 43, 64];
-
-/// How a channel is set. The messages that say so are some thirty at most, so those of all channels fit into the
-/// instrument's queue at once.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sound {
-    bank: [Option<u8>; 2],
-    program: Option<u8>,
-    /// In the order of [`CONTROLLERS`].
-    controllers: [Option<u8>; CONTROLLERS.len()],
-    wheel: Option<[u8; 2]>,
-    parameters: [[Option<u8>; 2]; PARAMETERS as usize],
-    selected: Option<Selected>,
-}
-
-/// The parameter that values are for.
-#[derive(Clone, Copy, Debug)]
-struct Selected {
-    /// The two controllers that name it.
-    kind: [u8; 2],
-    number: [Option<u8>; 2],
-}
-
-impl Sound {
-    fn note(&mut self, message: &[u8]) {
-        match *message {
-            [0xB0..=0xBF, RESET_CONTROLLERS, _] => {
-                let reset = CONTROLLERS.iter().zip(&mut self.controllers);
-                reset.filter(|(number, _)| RESET.contains(number)).for_each(|(_, value)| *value = None);
-                (self.wheel, self.selected) = (None, None);
-            }
-            [0xB0..=0xBF, number, value] => self.note_controller(number, value),
-            [0xC0..=0xCF, value, ..] => self.program = Some(value),
-            [0xE0..=0xEF, low, high] => self.wheel = Some([low, high]),
-            _ => {}
-        }
-    }
-
-    fn note_controller(&mut self, number: u8, value: u8) {
-        let set = |halves: &mut [Option<u8>; 2], numbers: [u8; 2]| {
-            let half = numbers.iter().zip(halves).find(|(half, _)| **half == number);
-            half.map(|(_, half)| *half = Some(value)).is_some()
-        };
-        if set(&mut self.bank, BANK) {
-            return;
-        }
-        for kind in [UNREGISTERED, REGISTERED] {
-            if kind.contains(&number) {
-                // One half may be named anew while the other stays.
-                let before = self.selected.filter(|selected| selected.kind == kind);
-                let mut selected = before.unwrap_or(Selected { kind, number: [None; 2] });
-                set(&mut selected.number, kind);
-                self.selected = Some(selected);
-                return;
-            }
-        }
-        if DATA.contains(&number) {
-            if let Some(Selected { kind: REGISTERED, number: [Some(0), Some(low)] }) = self.selected
-                && let Some(parameter) = self.parameters.get_mut(usize::from(low))
-            {
-                set(parameter, DATA);
-            }
-            return;
-        }
-        if let Some((_, kept)) = CONTROLLERS.iter().zip(&mut self.controllers).find(|(it, _)| **it == number)
-        {
-            *kept = Some(value);
-        }
-    }
-
-    /// Messages that set `channel` as this is, in an order that does.
-    fn messages(&self, channel: u8) -> impl Iterator<Item = [u8; 3]> {
-        let control = move |(number, value): (u8, Option<u8>)| Some([0xB0 | channel, number, value?]);
-        let both = |numbers: [u8; 2], values: [Option<u8>; 2]| numbers.into_iter().zip(values);
-        let set = (0..).zip(self.parameters).filter(|(_, value)| *value != [None; 2]);
-        let parameters =
-            set.flat_map(move |(low, value)| both(REGISTERED, [Some(0), Some(low)]).chain(both(DATA, value)));
-        let selected = self.selected.into_iter().flat_map(move |it| both(it.kind, it.number));
-        let program = self.program.map(|value| [0xC0 | channel, value, 0]);
-        let wheel = self.wheel.map(|[low, high]| [0xE0 | channel, low, high]);
-        both(BANK, self.bank)
-            .filter_map(control)
-            .chain(program)
-            .chain(CONTROLLERS.into_iter().zip(self.controllers).filter_map(control))
-            .chain(parameters.chain(selected).filter_map(control))
-            .chain(wheel)
-    }
 }
 
 impl InstrumentFeed {
     /// A feed for `writer`; without one it only remembers.
     pub fn new(writer: Option<MidiWriter>) -> Self {
-        Self { writer, channels: Default::default(), owing: false }
+        Self { writer, sounds: Sounds::default(), owing: false }
     }
 
     /// Another instrument takes over, set as this one was.
@@ -140,8 +40,8 @@ impl InstrumentFeed {
         if !(1..=3).contains(&message.len()) {
             return Ok(());
         }
-        let result = self.settle().and_then(|()| self.write(due, padded(message)));
-        self.remember(message);
+        let result = self.settle().and_then(|()| write(&mut self.writer, due, padded(message)));
+        self.sounds.note(message);
         if result.is_err() {
             self.all_notes_off();
         }
@@ -162,26 +62,23 @@ impl InstrumentFeed {
         if !self.owing {
             return Ok(());
         }
-        for (channel, sound) in (0..).zip(self.channels) {
-            for message in sound.messages(channel) {
-                // Due in the past, that is, before every note.
-                self.write(HostTime(0), message)?;
-            }
+        let Self { writer, sounds, .. } = self;
+        for message in sounds.messages() {
+            // Due in the past, that is, before every note.
+            write(writer, HostTime(0), message)?;
         }
         self.owing = false;
         Ok(())
     }
 
-    fn write(&mut self, due: HostTime, message: [u8; 3]) -> Result<(), MidiFull> {
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.push(due, message))
+    /// How the player has set the channels.
+    pub fn sounds(&self) -> &Sounds {
+        &self.sounds
     }
+}
 
-    fn remember(&mut self, message: &[u8]) {
-        let sound = message.first().and_then(|status| self.channels.get_mut(usize::from(status & 0x0F)));
-        if let Some(sound) = sound {
-            sound.note(message);
-        }
-    }
+fn write(writer: &mut Option<MidiWriter>, due: HostTime, message: [u8; 3]) -> Result<(), MidiFull> {
+    writer.as_mut().map_or(Ok(()), |writer| writer.push(due, message))
 }
 
 /// A short message in the fixed form the instrument takes.
@@ -305,7 +202,7 @@ mod tests {
             for (number, value) in (0..=127).zip((0..=127).rev()) {
                 feed.push(HostTime(0), &[0xB0 | channel, number, value]).unwrap();
             }
-            for low in 0..PARAMETERS {
+            for low in 0..3 {
                 for (number, value) in [(101, 0), (100, low), (6, 1), (38, 1)] {
                     feed.push(HostTime(0), &[0xB0 | channel, number, value]).unwrap();
                 }

@@ -24,6 +24,7 @@ mod pace;
 pub mod packetiser;
 mod plane;
 mod recording;
+mod sound;
 mod totals;
 
 #[cfg(test)]

@@ -143,13 +143,23 @@ impl<D: Datagrams> Plane<D> {
             return;
         }
         let captured = self.capture.as_ref().map(|open| open.capture.info);
+        let muted = self.shared.muted.load(Ordering::Relaxed);
         let mut before = std::mem::take(&mut self.links);
         for peer in self.routes.peers.values() {
             let known = before.iter().position(|link| Arc::ptr_eq(&link.peer, peer));
-            self.links.push(match known {
-                Some(index) => before.swap_remove(index),
-                None => Link::new(peer.clone(), captured.unwrap_or(peer.ours)),
-            });
+            if let Some(index) = known {
+                self.links.push(before.swap_remove(index));
+                continue;
+            }
+            let mut link = Link::new(peer.clone(), captured.unwrap_or(peer.ours));
+            if !muted {
+                let at = now();
+                let session_at = self.shared.session_at(at);
+                for message in self.local_instrument.sounds().messages() {
+                    link.send_midi(at, session_at, session_at, short(&message), &self.datagrams);
+                }
+            }
+            self.links.push(link);
         }
         for event in lock(&self.shared.last_notes).drain(..) {
             self.midi.send(event.due_ns, &event.message);
@@ -180,8 +190,9 @@ impl<D: Datagrams> Plane<D> {
         let muted = self.shared.muted.load(Ordering::Relaxed);
         if muted != self.muted {
             self.muted = muted;
-            if muted {
-                self.silence_notes();
+            match muted {
+                true => self.silence_notes(),
+                false => self.share_sounds(),
             }
         }
         while let Some((host_ns, message)) = self.midi.poll() {
@@ -205,14 +216,21 @@ impl<D: Datagrams> Plane<D> {
         }
     }
 
+    /// Tells the others how this player has set the channels, some of it while they were told nothing.
+    fn share_sounds(&mut self) {
+        let now = now();
+        let session_now = self.shared.session_at(now);
+        let messages: Vec<_> = self.local_instrument.sounds().messages().collect();
+        for message in messages {
+            self.share_midi(now, session_now, short(&message));
+        }
+    }
+
     fn share_midi(&mut self, now: LocalTime, played: SessionTime, message: &[u8]) {
         self.held.note(message);
         let session_now = self.shared.session_at(now);
-        for Link { peer, outgoing } in &mut self.links {
-            outgoing.push_midi(played, message);
-            while let Some(datagram) = outgoing.poll_midi(now, session_now) {
-                self.datagrams.send(&peer.id, datagram);
-            }
+        for link in &mut self.links {
+            link.send_midi(now, played, session_now, message, &self.datagrams);
         }
     }
 
@@ -255,6 +273,20 @@ impl Link {
         Self { peer, outgoing }
     }
 
+    fn send_midi(
+        &mut self,
+        at: LocalTime,
+        played: SessionTime,
+        session_at: SessionTime,
+        message: &[u8],
+        datagrams: &impl Datagrams,
+    ) {
+        self.outgoing.push_midi(played, message);
+        while let Some(datagram) = self.outgoing.poll_midi(at, session_at) {
+            datagrams.send(&self.peer.id, datagram);
+        }
+    }
+
     fn serve_incoming(
         &self,
         at: LocalTime,
@@ -294,6 +326,14 @@ impl Link {
             let blocks = self.peer.with_incoming(|incoming| incoming.report_blocks(at));
             datagrams.send(&self.peer.id, self.outgoing.report(at, position, blocks));
         }
+    }
+}
+
+/// A message without the zero that fills it up to three octets.
+fn short(message: &[u8; 3]) -> &[u8] {
+    match message {
+        [0xC0..=0xDF, ..] => message.split_at(2).0,
+        _ => message,
     }
 }
 

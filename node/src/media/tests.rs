@@ -738,8 +738,13 @@ fn the_notes_of_a_member_that_left_are_released_at_the_output() {
 fn keyboard_with_bob() -> (Node, impl FnMut(&mut Node) -> Vec<Vec<u8>>) {
     let node = Node::with_bob();
     node.open(stream(1, Codec::Pcm16));
+    (node, bobs_ears())
+}
+
+/// What comes to somebody who has heard nothing so far.
+fn bobs_ears() -> impl FnMut(&mut Node) -> Vec<Vec<u8>> {
     let mut bob = MidiReceiver::new(None);
-    let heard = move |node: &mut Node| {
+    move |node: &mut Node| {
         node.plane.look();
         let datagrams: Vec<Bytes> = lock(&node.wire.0).drain(..).collect();
         for datagram in datagrams.iter().filter(|datagram| classify(datagram) == Some(Kind::Rtp)) {
@@ -750,8 +755,7 @@ fn keyboard_with_bob() -> (Node, impl FnMut(&mut Node) -> Vec<Vec<u8>>) {
             }
         }
         std::iter::from_fn(|| bob.poll_event()).map(|event| event.message).collect()
-    };
-    (node, heard)
+    }
 }
 
 #[test]
@@ -782,4 +786,35 @@ fn muted_player_lets_go_of_pedals_whose_keys_are_up() {
     assert_eq!(heard(&mut node), [[0xb0, 64, 0], [0xb1, 66, 0]], "the pedals held the chord");
     lock(&node.ports.played).push_back(vec![0xb0, 64, 0]);
     assert_eq!(heard(&mut node), [[0u8; 3]; 0]);
+}
+
+/// A program, a volume, the pedal, and a wheel that a player sets before anybody listens.
+fn settings() -> Vec<Vec<u8>> {
+    vec![vec![0xc2, 33], vec![0xb2, 7, 40], vec![0xb2, 64, 127], vec![0xe2, 0, 80]]
+}
+
+#[test]
+fn who_comes_later_is_told_how_the_instrument_is_set() {
+    let (mut node, _) = keyboard_with_bob();
+    lock(&node.ports.played).extend(settings());
+    lock(&node.ports.played).extend([vec![0x92, 60, 100], vec![0x82, 60, 0]]);
+    node.plane.look();
+    node.media.remove_peer(&node.bob);
+    node.plane.look();
+    lock(&node.wire.0).clear();
+    let (_, mut handle) = engine(Config::new(48_000, 128)).unwrap();
+    let info = stream(BOB, Codec::Pcm16);
+    node.media.add_peer(node.bob, info, stream(1, Codec::Pcm16), plug(&mut handle, info, 0), None);
+    let mut heard = bobs_ears();
+    assert_eq!(heard(&mut node), settings(), "how it is set, and nothing of what was played");
+}
+
+#[test]
+fn what_was_set_while_muted_is_told_afterwards() {
+    let (mut node, mut heard) = keyboard_with_bob();
+    node.media.set_muted(true);
+    lock(&node.ports.played).extend(settings());
+    assert_eq!(heard(&mut node), [[0u8; 3]; 0]);
+    node.media.set_muted(false);
+    assert_eq!(heard(&mut node), settings());
 }

@@ -1,5 +1,6 @@
 //! Nodes as processes: started, killed, asked, and never left behind.
 
+use crate::audio::write_wav;
 use crate::binary::bandmesh;
 use crate::client::Client;
 use crate::lan::Host;
@@ -120,6 +121,26 @@ impl Node {
         let node = Self { host: host.clone(), options, home, process: None, ready: None };
         std::fs::create_dir(node.data_dir()).expect("create the data directory");
         node
+    }
+
+    /// A node that is not started yet, and then plays `signal` and records what it hears ([`Self::recording`]).
+    #[track_caller]
+    pub fn player(host: &Host, options: Options, signal: &[f32]) -> Self {
+        let mut node = Self::prepared(host, options);
+        write_wav(&node.playing(), signal);
+        let (input, output) = (node.playing(), node.recording());
+        node.set_options(|options| options.file(&input, &output));
+        node
+    }
+
+    /// The file that a [`Self::player`] plays.
+    pub fn playing(&self) -> PathBuf {
+        self.scratch("plays.wav")
+    }
+
+    /// The file in which it records.
+    pub fn recording(&self) -> PathBuf {
+        self.scratch("hears.wav")
     }
 
     /// Starts it (again), same place, same data, and waits for its ready line.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
-use tests::audio::{compare, noise, read_wav, silence, write_wav};
+use tests::audio::{compare, noise, read_wav, silence};
 use tests::{
     Client, Exit, Flood, Lan, Node, Options, bandmesh, eventually, eventually_some, number, open_ports,
     run_to_exit, seconds, seed, spray_datagrams, spray_tcp,
@@ -232,15 +232,11 @@ fn a_damaged_database_is_kept_aside_and_the_node_starts() {
 fn garbage_at_every_open_port_is_not_heard() {
     let seed = seed("garbage");
     let lan = Lan::alone(3);
-    let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
-    let mut bob = Node::prepared(lan.host(1), Options::named("Bob"));
     let plays = noise(seed, 30.0);
-    for (node, signal) in [(&mut alice, &plays[..]), (&mut bob, &silence()[..])] {
-        let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-        write_wav(&input, signal);
-        node.set_options(|options| options.file(&input, &output));
-        node.restart();
-    }
+    let mut alice = Node::player(lan.host(0), Options::named("Alice"), &plays);
+    let mut bob = Node::player(lan.host(1), Options::named("Bob"), &silence());
+    alice.restart();
+    bob.restart();
     eventually(seconds(4), "Bob hears Alice", || bob.hears(&alice));
     let memory = bob.memory_bytes();
     let before = bob.status();
@@ -272,8 +268,7 @@ fn garbage_at_every_open_port_is_not_heard() {
     assert_eq!(bob.peers().len(), 1, "no peer was made up");
     assert_eq!(bob.heads(), alice.heads());
     bob.stop();
-    let delivery =
-        compare(&plays, &read_wav(&bob.scratch("hears.wav"))).expect("Alice is in Bob's recording");
+    let delivery = compare(&plays, &read_wav(&bob.recording())).expect("Alice is in Bob's recording");
     eprintln!("Bob recorded Alice: {delivery}");
     assert!(delivery.longest_gap_ms() < 100.0, "{delivery}");
     assert!(!bob.log().contains("panicked"), "{}", bob.log());
@@ -288,15 +283,11 @@ fn players_meet_amid_thousands_who_do_not_exist_and_the_music_goes_on() {
     }
     let flood = Flood::start(lan.host(2), seed);
     eventually(seconds(20), "the LAN is full of them", || flood.sent() > 5_000);
-    let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
-    let mut bob = Node::prepared(lan.host(1), Options::named("Bob"));
     let plays = noise(seed, 30.0);
-    for (node, signal) in [(&mut alice, &plays[..]), (&mut bob, &silence()[..])] {
-        let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-        write_wav(&input, signal);
-        node.set_options(|options| options.file(&input, &output));
-        node.launch();
-    }
+    let mut alice = Node::player(lan.host(0), Options::named("Alice"), &plays);
+    let mut bob = Node::player(lan.host(1), Options::named("Bob"), &silence());
+    alice.launch();
+    bob.launch();
     alice.await_ready();
     bob.await_ready();
     let met = eventually(seconds(2), "Bob hears Alice", || bob.hears(&alice));
@@ -309,8 +300,7 @@ fn players_meet_amid_thousands_who_do_not_exist_and_the_music_goes_on() {
     assert!(grown < MEMORY_BYTES, "{grown} bytes");
     assert_eq!(bob.peers().len(), 1, "no peer was made up");
     bob.stop();
-    let delivery =
-        compare(&plays, &read_wav(&bob.scratch("hears.wav"))).expect("Alice is in Bob's recording");
+    let delivery = compare(&plays, &read_wav(&bob.recording())).expect("Alice is in Bob's recording");
     eprintln!("Bob recorded Alice: {delivery}");
     assert!(delivery.longest_gap_ms() < 100.0, "{delivery}");
 }

@@ -188,12 +188,12 @@ fn two_metronomes_click_at_one_moment_on_the_beat_and_stress_the_same_one() {
     let lan = Lan::alone(2);
     let noises = [noise(seed, NOISE_S), noise(seed + 1, NOISE_S)];
     let players: [(Node, PathBuf); 2] = [0, 1].map(|host| {
-        let mut node = Node::prepared(lan.host(host), Options::named(["Alice", "Bob"][host]));
-        let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-        write_stereo_wav(&input, &noises[host], &vec![0.0; noises[host].len()]);
-        node.set_options(|options| options.file(&input, &output));
+        let mut node = Node::player(lan.host(host), Options::named(["Alice", "Bob"][host]), &noises[host]);
+        // On the left only: the clicks are looked for on the right.
+        write_stereo_wav(&node.playing(), &noises[host], &vec![0.0; noises[host].len()]);
         node.restart();
-        (node, output)
+        let heard = node.recording();
+        (node, heard)
     });
     let [(mut alice, alice_heard), (mut bob, bob_heard)] = players;
     eventually(seconds(4), "they hear each other", || alice.hears(&bob) && bob.hears(&alice));

@@ -1,7 +1,7 @@
 //! Somebody alone, with a band.
 
 use serde_json::Value;
-use tests::audio::{first_sound, read_wav, silence, write_wav};
+use tests::audio::{first_sound, read_wav, silence};
 use tests::{Lan, Node, Options, eventually, number, seconds};
 
 /// The bandmates that are there and heard, by id.
@@ -26,10 +26,7 @@ fn an_end_does_not_wait_for_bandmates_who_are_being_started() {
 #[test]
 fn somebody_alone_hears_a_band_of_which_one_leaves_and_comes_back() {
     let lan = Lan::alone(1);
-    let mut alice = Node::prepared(lan.host(0), Options::named("Alice").demo());
-    let (input, output) = (alice.scratch("plays.wav"), alice.scratch("hears.wav"));
-    write_wav(&input, &silence());
-    alice.set_options(|options| options.file(&input, &output));
+    let mut alice = Node::player(lan.host(0), Options::named("Alice").demo(), &silence());
     alice.restart();
     let took = eventually(seconds(10), "three bandmates are heard", || heard(&alice).len() == 3);
     eprintln!("three bandmates {took:?} after ready");

@@ -18,12 +18,10 @@ fn tone(length_s: f64) -> Vec<f32> {
 
 /// A node that plays `play` and records what it hears.
 fn player(lan: &Lan, host: usize, name: &str, play: &[f32]) -> (Node, PathBuf, PathBuf) {
-    let mut node = Node::prepared(lan.host(host), Options::named(name));
-    let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-    write_wav(&input, play);
-    node.set_options(|options| options.file(&input, &output));
+    let mut node = Node::player(lan.host(host), Options::named(name), play);
     node.restart();
-    (node, input, output)
+    let (plays, hears) = (node.playing(), node.recording());
+    (node, plays, hears)
 }
 
 fn peak_db(node: &Node) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use tests::audio::{compare, first_sound, noise, read_wav, silence, to_ms, write_wav};
+use tests::audio::{compare, first_sound, noise, read_wav, silence, to_ms};
 use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
 
 /// Seconds of noise the two play to each other.
@@ -15,12 +15,10 @@ const FIRST_HANDSHAKE: Duration = ms(20);
 
 /// A node that plays `play` and records what it hears.
 fn player(lan: &Lan, host: usize, options: Options, play: &[f32]) -> (Node, PathBuf) {
-    let mut node = Node::prepared(lan.host(host), options);
-    let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-    write_wav(&input, play);
-    node.set_options(|options| options.file(&input, &output));
+    let mut node = Node::player(lan.host(host), options, play);
     node.restart();
-    (node, output)
+    let heard = node.recording();
+    (node, heard)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tests::audio::{Gap, compare, frames, noise, read_wav, silence, to_ms, write_wav};
+use tests::audio::{Gap, compare, frames, noise, read_wav, silence, to_ms};
 use tests::{Lan, Node, Options, Watch, eventually, ms, number, seconds, seed};
 
 /// Long enough for five to start on a slow machine, one to die, and come back.
@@ -41,14 +41,13 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
         .iter()
         .enumerate()
         .map(|(i, name)| {
-            let mut node = Node::prepared(lan.host(i), Options::named(name));
-            let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-            match i {
-                0 => write_wav(&input, &alice_plays),
-                4 => write_wav(&input, &eve_plays),
-                _ => write_wav(&input, &silence()),
-            }
-            node.set_options(|options| options.file(&input, &output));
+            let silence = silence();
+            let signal = match i {
+                0 => &alice_plays,
+                4 => &eve_plays,
+                _ => &silence,
+            };
+            let mut node = Node::player(lan.host(i), Options::named(name), signal);
             node.restart();
             node
         })
@@ -103,7 +102,7 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
     let unseen = stumbles.iter().filter(|at| meanwhile(**at)).count() / STUMBLES_FOR_ONE_UNSEEN;
     let mut heard_until: Vec<usize> = Vec::new();
     for node in &band[1..4] {
-        let heard = read_wav(&node.scratch("hears.wav"));
+        let heard = read_wav(&node.recording());
         let alice = compare(&alice_plays, &heard).expect("Alice is in everybody's recording");
         eprintln!("Alice, as recorded by one who stayed: {alice}");
         heard_until.push(alice.span_frames[1]);
@@ -120,7 +119,7 @@ fn one_is_killed_and_comes_back_and_nobody_else_is_interrupted() {
     // Alice stopped before the others did, and so is last heard by all of them at one moment.
     let (first, last) = (heard_until.iter().min().unwrap(), heard_until.iter().max().unwrap());
     assert!(last - first < frames(0.2), "heard until {heard_until:?}");
-    let heard = read_wav(&band[1].scratch("hears.wav"));
+    let heard = read_wav(&band[1].recording());
     assert!(compare(&eve_plays, &heard).is_some(), "Eve is in Bob's recording");
 }
 

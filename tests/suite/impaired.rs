@@ -1,7 +1,7 @@
 //! Two players on a bad link, and players behind NATs: what they are shown is what they have.
 
 use std::time::Duration;
-use tests::audio::{compare, noise, read_wav, to_ms, write_wav};
+use tests::audio::{compare, noise, read_wav, to_ms};
 use tests::{BadLink, Lan, NatLab, Node, Options, eventually, number, seconds, seed};
 
 /// Seconds of noise the two play to each other.
@@ -31,12 +31,10 @@ fn two_players_on_bad_wifi_hear_each_other_and_are_told_how_bad_it_is() {
         BadLink::between(lan.host(0), lan.host(1), &["--preset", "wifi", "--loss", "2%", "--seed", "5"]);
     let (alice_plays, bob_plays) = (noise(seed, JAM_S), noise(seed + 1, JAM_S));
     let player = |host: usize, options: Options, play: &[f32]| {
-        let mut node = Node::prepared(lan.host(host), options.with(&["--no-mdns", "--no-link"]));
-        let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
-        write_wav(&input, play);
-        node.set_options(|options| options.file(&input, &output));
+        let mut node = Node::player(lan.host(host), options.with(&["--no-mdns", "--no-link"]), play);
         node.restart();
-        (node, output)
+        let heard = node.recording();
+        (node, heard)
     };
     let (mut alice, alice_heard) = player(0, Options::named("Alice"), &alice_plays);
     let (mut bob, bob_heard) =

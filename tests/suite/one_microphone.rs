@@ -1,9 +1,7 @@
 //! A microphone in the first of two inputs is one channel on the wire, until something sounds in the second.
 
 use std::time::Duration;
-use tests::audio::{
-    Delivery, compare, frames, noise, read_stereo_wav, silence, to_ms, write_stereo_wav, write_wav,
-};
+use tests::audio::{Delivery, compare, frames, noise, read_stereo_wav, silence, to_ms, write_stereo_wav};
 use tests::{Lan, Node, Options, eventually, number, seconds, seed};
 
 /// Seconds that Alice plays, and after which the second input wakes up.
@@ -20,15 +18,10 @@ fn second_input_that_wakes_up_loses_nothing_and_moves_nothing() {
     let mut second = vec![0.0; frames(WAKES_S)];
     second.extend(&guitar);
 
-    let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
-    let (input, output) = (alice.scratch("plays.wav"), alice.scratch("hears.wav"));
-    write_stereo_wav(&input, &voice, &second);
-    alice.set_options(|options| options.file(&input, &output));
+    let mut alice = Node::player(lan.host(0), Options::named("Alice"), &silence());
+    write_stereo_wav(&alice.playing(), &voice, &second);
     alice.restart();
-    let mut bob = Node::prepared(lan.host(1), Options::named("Bob"));
-    let (input, heard) = (bob.scratch("plays.wav"), bob.scratch("hears.wav"));
-    write_wav(&input, &silence());
-    bob.set_options(|options| options.file(&input, &heard));
+    let mut bob = Node::player(lan.host(1), Options::named("Bob"), &silence());
     bob.restart();
 
     let channels = || bob.peer(&alice)["audio"]["channels"].as_u64();
@@ -46,7 +39,7 @@ fn second_input_that_wakes_up_loses_nothing_and_moves_nothing() {
     assert_eq!(alice.stop().0, 0);
     assert_eq!(bob.stop().0, 0);
 
-    let [left, right] = read_stereo_wav(&heard);
+    let [left, right] = read_stereo_wav(&bob.recording());
     let of_voice = compare(&voice, &left).expect("the voice is on the left");
     let of_guitar = compare(&guitar, &right).expect("the guitar is on the right");
     eprintln!("on the left:  {of_voice}");

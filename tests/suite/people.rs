@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tests::audio::{noise, write_wav};
+use tests::audio::noise;
 use tests::{Lan, Node, Options, Socket, Terminal, eventually, ms, number, run_to_exit, seconds, seed};
 
 /// The time in which a move must reach another page and an ear even on a busy machine.
@@ -21,10 +21,8 @@ fn socket(node: &Node, topics: &[&str]) -> Socket {
 
 /// Alice, who plays noise, and Bob; they hear each other.
 fn two(lan: &Lan) -> (Node, Node) {
-    let mut alice = Node::prepared(lan.host(0), Options::named("Alice"));
-    let (plays, hears) = (alice.scratch("plays.wav"), alice.scratch("hears.wav"));
-    write_wav(&plays, &noise(seed("noise of Alice"), 60.0));
-    alice.set_options(|options| options.file(&plays, &hears));
+    let noise = noise(seed("noise of Alice"), 60.0);
+    let mut alice = Node::player(lan.host(0), Options::named("Alice"), &noise);
     alice.restart();
     let bob = Node::start(lan.host(1), Options::named("Bob"));
     eventually(PATIENCE, "Alice and Bob hear each other", || alice.hears(&bob) && bob.hears(&alice));

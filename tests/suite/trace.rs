@@ -5,17 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::audio::{noise, write_wav};
+use tests::audio::noise;
 use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed, simulator};
 
 /// A player of noise whose trace is at the returned path.
 fn traced_player(lan: &Lan, host: usize, name: &str, seed: u64) -> (Node, PathBuf) {
-    let mut node = Node::prepared(lan.host(host), Options::named(name));
-    let (input, output) = (node.scratch("plays.wav"), node.scratch("hears.wav"));
+    let mut node = Node::player(lan.host(host), Options::named(name), &noise(seed, 60.0));
     let trace = node.scratch("trace.pcapng");
-    write_wav(&input, &noise(seed, 60.0));
     let file = trace.display().to_string();
-    node.set_options(|options| options.file(&input, &output).with(&["--trace", &file, "--no-link"]));
+    node.set_options(|options| options.with(&["--trace", &file, "--no-link"]));
     node.restart();
     (node, trace)
 }

@@ -151,9 +151,10 @@ fn who_leaves_or_is_muted_leaves_no_note_behind() {
     alice.api().put("/me", &serde_json::json!({"muted": true})).ok();
     eventually(seconds(3), "the pedal is let go", || held_at(&keyboard).is_empty());
     alice.api().put("/me", &serde_json::json!({"muted": false})).ok();
+    eventually(seconds(3), "the foot is still on it", || held_at(&keyboard) == BTreeSet::from([(0xB0, 64)]));
     // B's synthesiser stays when B's node goes.
     play(&mut keyboard, &[[0x93, 64, 100], [0xB4, 66, 127], [0x93, 65, 100]]);
-    assert_eq!(held_at(&keyboard).len(), 3);
+    assert_eq!(held_at(&keyboard).len(), 4);
     assert_eq!(bob.stop().0, 0);
     eventually(seconds(3), "all of it is let go", || held_at(&keyboard).is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use tests::audio::{compare, first_sound, noise, read_wav, silence, to_ms};
+use tests::audio::{Delivery, compare, first_sound, noise, read_wav, silence, to_ms};
 use tests::{Lan, Node, Options, eventually, ms, number, seconds, seed};
 
 /// Seconds of noise the two play to each other.
@@ -12,6 +12,15 @@ const LISTENED_S: f64 = 8.0;
 /// What a handshake and the first packets may keep the network thread busy. TLS's random numbers alone once took 30 ms
 /// of its first handshake.
 const FIRST_HANDSHAKE: Duration = ms(20);
+
+/// How far the lag of music in tune may wander while it is listened to, milliseconds. Taken for another rate, it wanders by
+/// 80 ms or more a second; and where the machine stumbles, the playout delay moves by some tens.
+const IN_TUNE_MS: f64 = 60.0;
+
+/// How far the lag wanders in all, milliseconds.
+fn wander_ms(delivery: &Delivery) -> f64 {
+    to_ms(delivery.lag_frames[2] - delivery.lag_frames[0])
+}
 
 /// A node that plays `play` and records what it hears.
 fn player(lan: &Lan, host: usize, options: Options, play: &[f32]) -> (Node, PathBuf) {
@@ -84,9 +93,7 @@ fn players_whose_devices_run_at_different_rates_hear_each_other_in_tune() {
     let delivery = compare(&plays, &read_wav(&heard)).expect("Bob's recording holds what Alice played");
     eprintln!("Bob recorded Alice: {delivery}");
     assert!(delivery.lost_ratio < 0.02, "{delivery}");
-    // A semitone off wanders by 59 ms a second.
-    let wander_ms = to_ms(delivery.lag_frames[2] - delivery.lag_frames[0]);
-    assert!(wander_ms < 10.0, "{delivery}");
+    assert!(wander_ms(&delivery) < IN_TUNE_MS, "{delivery}");
 }
 
 #[test]
@@ -113,8 +120,7 @@ fn every_codec_is_heard_in_tune_from_a_device_of_any_rate() {
         let delivery = compare(plays, &heard).expect("Bob's recording holds what was played");
         eprintln!("Bob recorded {name}: {delivery}; he says {}", said["audio"]);
         assert!(delivery.lost_ratio < 0.02, "{delivery}");
-        let wander_ms = to_ms(delivery.lag_frames[2] - delivery.lag_frames[0]);
-        assert!(wander_ms < 10.0, "{delivery}");
+        assert!(wander_ms(&delivery) < IN_TUNE_MS, "{delivery}");
         assert!((0.0..60.0).contains(&number(said, "/audio/one_way_ms")), "{said}");
     }
 }

@@ -53,6 +53,6 @@ fn somebody_alone_hears_a_band_of_which_one_leaves_and_comes_back() {
     let (code, took) = alice.stop();
     assert_eq!(code, 0);
     assert!(took < seconds(2), "{took:?}");
-    assert!(first_sound(&read_wav(&output)).is_some(), "Alice has heard nothing");
+    assert!(first_sound(&read_wav(&alice.recording())).is_some(), "Alice has heard nothing");
     assert!(!alice.log().contains("panicked"), "{}", alice.log());
 }

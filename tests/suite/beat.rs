@@ -52,6 +52,12 @@ fn two_nodes_and_a_link_app_share_tempo_phase_and_start_stop() {
     }
     let alice = Node::start(lan.host(0), Options::named("Alice"));
     let bob = Node::start(lan.host(1), Options::named("Bob"));
+    // Until then the two are strangers in Link, who began at one time: Link may choose the tempo of either.
+    eventually(seconds(5), "Alice and Bob have met", || {
+        [(&alice, &bob), (&bob, &alice)].iter().all(|(node, other)| {
+            node.peer(other)["state"] == "connected" && number(&node.status(), "/link/peers") == 1.0
+        })
+    });
     alice.api().put("/transport", &json!({"tempo_bpm": 133.0})).ok();
     eventually(seconds(5), "Bob has Alice's tempo", || (tempo(&bob) - 133.0).abs() < 0.01);
 
@@ -181,6 +187,19 @@ fn clicks(recording: &[f32]) -> Vec<(f64, bool)> {
 
 #[test]
 fn two_metronomes_click_at_one_moment_on_the_beat_and_stress_the_same_one() {
+    // How the two recordings lie to each other is known from their beginning, and holds as long as the machine does not stumble.
+    let together = (0..5).any(|_| {
+        let (apart_ms, xruns) = two_metronomes();
+        eprintln!("the two metronomes are {apart_ms:.2} ms apart, with {xruns} xruns");
+        let together = apart_ms.abs() < PHASE_LIMIT_MS;
+        assert!(together || xruns > 0.0, "{apart_ms} ms, and the machine did not stumble");
+        together
+    });
+    assert!(together, "the machine stumbled each time");
+}
+
+/// How far apart two metronomes click, in milliseconds, and the periods that the players' machine was late for.
+fn two_metronomes() -> (f64, f64) {
     const NOISE_S: f64 = 6.0;
     const LISTENED_S: f64 = 14.0;
     const TEMPO_BPM: f64 = 90.0;
@@ -209,6 +228,7 @@ fn two_metronomes_click_at_one_moment_on_the_beat_and_stress_the_same_one() {
     eventually(seconds(12), "they have clicked for a while", || {
         number(&bob.status(), "/uptime_s") > LISTENED_S
     });
+    let xruns = [&alice, &bob].iter().map(|node| number(&node.status(), "/audio/xruns")).sum();
     assert_eq!((alice.stop().0, bob.stop().0), (0, 0));
 
     // The noise is on the left, the clicks on both sides.
@@ -232,8 +252,7 @@ fn two_metronomes_click_at_one_moment_on_the_beat_and_stress_the_same_one() {
     let (first_ms, second_ms) = (stressed(&of_alice).expect("a bar"), stressed(&of_bob).expect("a bar"));
     let bar_ms = 3.0 * beat_ms;
     let apart_ms = (first_ms - second_ms - later_ms + bar_ms / 2.0).rem_euclid(bar_ms) - bar_ms / 2.0;
-    eprintln!("the two metronomes are {apart_ms:.2} ms apart");
-    assert!(apart_ms.abs() < PHASE_LIMIT_MS, "{apart_ms} ms");
+    (apart_ms, xruns)
 }
 
 #[test]

@@ -56,6 +56,9 @@ fn a_player_is_called_as_the_project_says_also_after_a_restart() {
         });
     };
     at_bobs(&alice, "Alice");
+    eventually(PATIENCE, "and all they say of themselves is in both projects", || {
+        alice.heads() == bob.heads() && alice.project(&format!("/members/{}", bob.id()))["name"] == "Bob"
+    });
     let me = format!("/members/{}", alice.id());
     let set =
         |field: &str, value: &str| json!({"op": "set", "address": format!("{me}/{field}"), "value": value});

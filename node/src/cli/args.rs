@@ -23,6 +23,8 @@ use crate::trace;
 pub struct Options {
     /// The player's name, 1 to 64 characters.
     pub name: String,
+    /// The same, if this start was told it: an argument, the environment or the config file, not what was said on the page.
+    pub given_name: Option<String>,
     /// Where the node keeps everything.
     pub data_dir: PathBuf,
     /// The session's name, 1 to 64 characters.
@@ -301,6 +303,7 @@ fn options(given: UpArgs, data_dir: &Path, json: bool) -> Result<Options, Exit> 
     let (rate_hz, period_frames) =
         remembered.as_ref().map_or((None, None), |audio| (audio.rate_hz, audio.period_frames));
     Ok(Options {
+        given_name: up.name.clone(),
         name: up.name.or(profile.name).unwrap_or_else(login_name),
         suggested_name: login_name(),
         data_dir: data_dir.to_owned(),

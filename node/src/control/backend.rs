@@ -49,7 +49,7 @@ pub trait Backend: People + Send + Sync + 'static {
     fn set_peer(&self, peer_id: &str, change: PeerChange) -> BoxFuture<'_, Result<Peer, BackendError>>;
 
     /// Who this player is.
-    fn setup(&self) -> Setup;
+    fn setup(&self) -> BoxFuture<'_, Setup>;
 
     /// Changes who this player is, here and for everybody.
     fn set_setup(&self, change: SetupChange) -> BoxFuture<'_, Result<Setup, BackendError>>;

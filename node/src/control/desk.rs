@@ -61,7 +61,7 @@ async fn get_whoami(Extension(role): Extension<Role>) -> Json<WhoAmI> {
     ),
 )]
 async fn get_setup(State(shared): AppState) -> Json<Setup> {
-    Json(shared.backend.setup())
+    Json(shared.backend.setup().await)
 }
 
 /// Answers the first questions: kept on this machine, shown to everybody.

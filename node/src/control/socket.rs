@@ -569,7 +569,9 @@ impl Session {
             }
             Ok(Notice::Notification) => self.send_state(Topic::Notifications).await,
             Ok(Notice::Playback) => self.send_state(Topic::Playback).await,
-            Ok(Notice::Project(addresses)) if addresses.len() > MAX_CHANGED_ADDRESSES => {
+            Ok(Notice::Project(addresses))
+                if addresses.len() > MAX_CHANGED_ADDRESSES || addresses.iter().any(|at| at == "/") =>
+            {
                 self.send_state(Topic::Project).await
             }
             Ok(Notice::Project(addresses)) => {

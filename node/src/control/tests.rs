@@ -191,8 +191,8 @@ impl Backend for Pretended {
         async move { answer }.boxed()
     }
 
-    fn setup(&self) -> Setup {
-        desk::setup()
+    fn setup(&self) -> BoxFuture<'_, Setup> {
+        async { desk::setup() }.boxed()
     }
 
     fn set_setup(&self, change: SetupChange) -> BoxFuture<'_, Result<Setup, BackendError>> {

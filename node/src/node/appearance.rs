@@ -57,10 +57,11 @@ impl Appearance {
     }
 }
 
-/// What the player says of themselves at the start of a node called `name`.
-pub fn said(name: &str, profile: &ProfileStore) -> Introduction {
+/// What the player says of themselves at a start that was told a name or was not; who never said one has the `suggested`.
+pub fn said(given_name: Option<&str>, suggested: &str, profile: &ProfileStore) -> Introduction {
     let profile = profile.get();
-    Introduction { name: name.to_owned(), color: profile.color, instrument: profile.instrument }
+    let name = given_name.map(str::to_owned).or(profile.name).unwrap_or_else(|| suggested.to_owned());
+    Introduction { name, color: profile.color, instrument: profile.instrument }
 }
 
 /// Whether somebody can be called that, on the members' screens and terminals. The project takes any text.
@@ -105,6 +106,8 @@ impl Inner {
 
     /// Takes the name that stands in the project, soon after it has changed there.
     pub async fn follow_my_name(&self) {
+        // One at a time: who reads later reads what is newer, and must not be overtaken.
+        let _turn = self.following.reading_my_name.lock().await;
         let stored = self.project.read(Some(format!("{}/name", address(&self.me)))).await;
         if let Ok(Some(Value::String(name))) = stored
             && is_a_name(&name)

@@ -128,6 +128,7 @@ impl Backend for NodeBackend {
     ) -> BoxFuture<'_, Result<PatchResult, BackendError>> {
         async move {
             self.record("patch", &commands);
+            let _editing = self.0.following.editing();
             let edited = self.0.project.edit(commands.iter().map(project_command).collect(), durable).await;
             // Tempo and meter are also the beat that is playing now, whether or not the disk has them yet.
             if matches!(edited, Ok(_) | Err(EditError::NotSaved(_))) {
@@ -176,6 +177,7 @@ impl Backend for NodeBackend {
             if let Some(on) = change.metronome {
                 lock(&self.0.rig).set_metronome(on);
             }
+            let _editing = self.0.following.editing();
             self.remember_beat(&change).await;
             self.0.change_beat(|register, at, author| {
                 let mut next = *register;
@@ -213,8 +215,8 @@ impl Backend for NodeBackend {
         async move { result }.boxed()
     }
 
-    fn setup(&self) -> types::Setup {
-        self.desk_setup()
+    fn setup(&self) -> BoxFuture<'_, types::Setup> {
+        self.desk_setup().boxed()
     }
 
     fn set_setup(&self, change: types::SetupChange) -> BoxFuture<'_, Result<types::Setup, BackendError>> {

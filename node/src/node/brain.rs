@@ -32,7 +32,7 @@ use super::{
     meters::{Levels, METER_INTERVAL},
     observer::Observer,
     recorded::RecordedSession,
-    rig::{Change, Mended, Rewired, Rig},
+    rig::{Mended, Rewired, Rig},
 };
 #[cfg(feature = "devices")]
 use crate::session::link_bridge::{Action, LinkBridge, LinkReading, Standing};
@@ -71,6 +71,8 @@ pub struct Inner {
     pub me: PeerId,
     pub name: Mutex<String>,
     pub suggested_name: String,
+    /// The name this start was told.
+    pub given_name: Option<String>,
     /// What the player answered on the page.
     pub profile: ProfileStore,
     /// Makes the program's own part of the support bundle.
@@ -416,6 +418,7 @@ impl Inner {
             }
             self.notify(Notice::Status);
         }
+        self.follow_period();
         self.mend();
     }
 
@@ -423,17 +426,20 @@ impl Inner {
     /// the rig's plugs and their way to media: a member would go on into a source that is no more.
     fn poll_device(&self) -> Option<DeviceEvent> {
         let _turn = lock(&self.pumping);
-        let (event, change) = lock(&self.rig).poll_device()?;
-        match change {
-            Some(Change::Engine(wiring)) => self.rewire_in_turn(wiring),
-            Some(Change::Stream(stream)) => {
-                lock(&self.session).change_stream(monotonic_ns() as i64, stream);
-                self.media.change_stream(stream);
-                self.carry_out();
-            }
-            None => {}
+        let (event, wiring) = lock(&self.rig).poll_device()?;
+        if let Some(wiring) = wiring {
+            self.rewire_in_turn(wiring);
         }
         Some(event)
+    }
+
+    /// Sends in the device's own period, and tells the others.
+    fn follow_period(&self) {
+        let _turn = lock(&self.pumping);
+        let Some(stream) = lock(&self.rig).poll_stream() else { return };
+        lock(&self.session).change_stream(monotonic_ns() as i64, stream);
+        self.media.change_stream(stream);
+        self.carry_out();
     }
 
     /// Makes good what the engine refused while nothing called it.

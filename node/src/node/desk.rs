@@ -15,6 +15,7 @@ use super::{
     brain::{Inner, lock},
     diagnosis::{self, Culprit, Remedy, Verdict},
     history::{PeerNow, PeerRow},
+    rig::BETWEEN_STREAMS,
 };
 use crate::{
     cli::{DataDirError, RememberedAudio, RememberedMidi},
@@ -40,9 +41,6 @@ const COLORS: [&str; 10] = [
     "#e5705f", "#e8a33d", "#cfc04a", "#74b95a", "#3fb6a0", "#4aa3df", "#8088ee", "#b874d8", "#e06fa8",
     "#9a8c7c",
 ];
-/// Time between two changes of the device. Each is a new stream for the others, who send a member away that announces
-/// more than eight in ten seconds (`session::MAX_CHURN`).
-const BETWEEN_SWITCHES: Duration = Duration::from_millis(1_300);
 /// The longest one waits for one's turn; whoever asks more often is told that it is busy.
 const SWITCH_PATIENCE: Duration = Duration::from_secs(3);
 /// Why a node has no MIDI ports at all.
@@ -51,14 +49,17 @@ const NO_MIDI: &str = "this node was started without MIDI ports";
 const USUAL_RATES_HZ: [u32; 6] = [44_100, 48_000, 88_200, 96_000, 176_400, 192_000];
 
 impl NodeBackend {
-    pub(super) fn desk_setup(&self) -> Setup {
+    pub(super) async fn desk_setup(&self) -> Setup {
         let inner = &self.0;
         let profile = inner.profile.get();
+        // How the player appears is for the project to say, which anybody may edit.
+        let me = inner.project.read(Some(appearance::address(&inner.me))).await.ok().flatten();
+        let appears = |field: &str| Some(me.as_ref()?.get(field)?.as_str()?.to_owned());
         Setup {
             done: profile.done,
             name: inner.name(),
-            color: profile.color.unwrap_or_else(|| color_of(&inner.me).to_owned()),
-            instrument: profile.instrument,
+            color: appears("color").or(profile.color).unwrap_or_else(|| color_of(&inner.me).to_owned()),
+            instrument: appears("instrument").unwrap_or(profile.instrument),
             suggested_name: inner.suggested_name.clone(),
         }
     }
@@ -81,10 +82,13 @@ impl NodeBackend {
         if let Some(name) = name {
             self.0.rename(name);
         }
-        self.0.introduce_myself(told, appearance::said(&self.0.name(), &self.0.profile)).await;
+        // Remembered is what the next start by the same command will say, or that would seem to be news and be told again.
+        let Inner { given_name, suggested_name, profile, .. } = &*self.0;
+        let said = appearance::said(given_name.as_deref(), suggested_name, profile);
+        self.0.introduce_myself(told, said).await;
         self.0.notify(Notice::Status);
         kept.map_err(not_kept)?;
-        Ok(self.desk_setup())
+        Ok(self.desk_setup().await)
     }
 
     pub(super) async fn desk_devices(&self) -> Result<Devices, BackendError> {
@@ -326,7 +330,7 @@ impl Inner {
                 return Err(SwitchError::Busy);
             }
             // Who comes next waits behind this one.
-            *next = Some(now + wait + BETWEEN_SWITCHES);
+            *next = Some(now + wait + BETWEEN_STREAMS);
             wait
         };
         std::thread::sleep(wait);

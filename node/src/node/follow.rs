@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -44,10 +44,31 @@ pub struct Following {
     pub changed: Mutex<BTreeSet<String>>,
     /// What the project calls this player, as long as the members were not told.
     pub my_name: Mutex<Option<String>>,
+    /// Held while that is read.
+    pub reading_my_name: tokio::sync::Mutex<()>,
     /// A timer runs for touches that wait until they may be sent.
     pub sending_touches: AtomicBool,
     /// The register was changed here by somebody who does not write the project: Link, or an edit that failed.
     pub unwritten_beat: AtomicBool,
+    /// Edits on their way from the project to the register, which is changed once they are on disk.
+    edits: AtomicUsize,
+}
+
+/// An edit on its way from the project to the register, until dropped.
+pub struct Editing<'a>(&'a AtomicUsize);
+
+impl Following {
+    /// Until this ends, that the register differs from the project is no reason to write.
+    pub fn editing(&self) -> Editing<'_> {
+        self.edits.fetch_add(1, Ordering::AcqRel);
+        Editing(&self.edits)
+    }
+}
+
+impl Drop for Editing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Tempo and meter as the project has them.
@@ -119,6 +140,9 @@ impl Inner {
 
     /// Writes tempo and meter into the project where that is this node's part; call four times a second.
     pub fn keep_beat(&self, patience: &mut Patience) {
+        if self.following.edits.load(Ordering::Acquire) > 0 {
+            return *patience = Patience::default();
+        }
         let Some(stored) = *lock(&self.following.beat) else { return };
         let (register, acts) = {
             let session = lock(&self.session);

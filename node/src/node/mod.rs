@@ -92,6 +92,8 @@ pub type SupportFiles = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 pub struct Settings {
     /// The musician's name.
     pub name: String,
+    /// The same, if this start was told it, and so will be the next one by the same command.
+    pub given_name: Option<String>,
     /// The session's name.
     pub session: String,
     /// Seed of the Ed25519 identity.
@@ -302,6 +304,7 @@ impl Node {
         let inner = Arc::new(Inner {
             me,
             name: Mutex::new(appearance.name.clone()),
+            given_name: settings.given_name,
             suggested_name: settings.suggested_name,
             profile: settings.profile,
             support_files: settings.support_files,
@@ -526,7 +529,7 @@ async fn stored_beat(project: &project::Handle) -> ProjectBeat {
 /// How the player appears, by what they say and what the project holds of them.
 async fn stored_appearance(project: &project::Handle, settings: &Settings, me: &PeerId) -> Appearance {
     let stored = project.read(Some(appearance::address(me))).await.ok().flatten();
-    let said = appearance::said(&settings.name, &settings.profile);
+    let said = appearance::said(settings.given_name.as_deref(), &settings.name, &settings.profile);
     let told_before = settings.profile.get().introduced.remove(&settings.session);
     Appearance::new(said, told_before.as_ref(), stored.as_ref())
 }

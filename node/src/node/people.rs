@@ -224,6 +224,7 @@ impl People for NodeBackend {
 
     fn undo(&self, redo: bool) -> BoxFuture<'_, Result<UndoResult, BackendError>> {
         async move {
+            let _editing = self.0.following.editing();
             let undone = self.0.project.undo(redo).await?;
             for (address, value) in &undone.changed {
                 if let Some(value) = value {

@@ -10,6 +10,7 @@ use std::{
         Arc, Weak,
         mpsc::{Receiver, channel},
     },
+    time::{Duration, Instant},
 };
 
 use engine::{
@@ -36,6 +37,9 @@ use crate::{
 const MAX_SOURCES: usize = 2 * MAX_PEERS + 1;
 /// The player's own instrument.
 const OWN_INSTRUMENT: SourceId = SourceId(0);
+/// Time between two streams that the others are told of, who send a member away that announces more than eight in ten seconds
+/// (`session::MAX_CHURN`).
+pub const BETWEEN_STREAMS: Duration = Duration::from_millis(1_300);
 /// Change of the device's output latency that the engine is told, frames: the card's own reckoning moves a little.
 const LATENCY_STEP_FRAMES: u32 = 16;
 /// Why there is no sound.
@@ -55,14 +59,6 @@ pub struct Plug {
     pub writer: SourceWriter,
     /// Where notes go; `None` when no instrument could be had.
     pub instrument: Option<MidiWriter>,
-}
-
-/// What media and the others must be told.
-pub enum Change {
-    /// A new engine is running.
-    Engine(Rewired),
-    /// The device goes on with another period, in which this player is sent from now on.
-    Stream(StreamInfo),
 }
 
 /// A new engine is running: media must be told.
@@ -100,6 +96,9 @@ pub struct Rig {
     announced: StreamInfo,
     /// The device's rate when that was announced.
     announced_at_hz: u32,
+    announced_at: Instant,
+    /// The device goes on with another period than was announced, perhaps.
+    another_period: bool,
     /// The engine refused commands: its settings are not what they are here.
     refused: bool,
     /// Sources that the engine still has and should not.
@@ -161,6 +160,8 @@ impl Rig {
             codec,
             announced: announce(codec, 0, opened.rate_hz, opened.period_frames, opened.input_channels),
             announced_at_hz: opened.rate_hz,
+            announced_at: Instant::now(),
+            another_period: false,
             refused: false,
             leftovers: Vec::new(),
             has_own_instrument: false,
@@ -199,20 +200,32 @@ impl Rig {
 
     /// What the device did since the last call, and what follows from it. Nobody may be plugged in or out until that is
     /// carried out: a plug is for the engine and the source of now.
-    pub fn poll_device(&mut self) -> Option<(DeviceEvent, Option<Change>)> {
+    pub fn poll_device(&mut self) -> Option<(DeviceEvent, Option<Rewired>)> {
         let event = self.audio.poll_event()?;
-        let change = match &event {
-            DeviceEvent::Reopened { rebuilt: true, .. } => match self.replace_engine() {
-                Ok(wiring) => wiring.map(Change::Engine),
-                Err(error) => {
-                    tracing::error!(%error, "the reopened device has no engine");
-                    None
-                }
-            },
-            DeviceEvent::Reopened { .. } | DeviceEvent::PeriodChanged { .. } => self.follow_period(),
+        let wiring = match &event {
+            DeviceEvent::Reopened { rebuilt: true, .. } => self.replace_engine().unwrap_or_else(|error| {
+                tracing::error!(%error, "the reopened device has no engine");
+                None
+            }),
+            DeviceEvent::Reopened { .. } | DeviceEvent::PeriodChanged { .. } => {
+                self.another_period = true;
+                None
+            }
             _ => None,
         };
-        Some((event, change))
+        Some((event, wiring))
+    }
+
+    /// The stream that this player is sent in from now on, when the device goes on with another period. A server may change
+    /// that as often as it likes; the others hear of it so often that they do not take offence.
+    pub fn poll_stream(&mut self) -> Option<StreamInfo> {
+        if !self.another_period || self.announced_at.elapsed() < BETWEEN_STREAMS {
+            return None;
+        }
+        self.another_period = false;
+        let stream = announced_anew(self.codec, self.announced, self.announced_at_hz, &self.audio.info())?;
+        (self.announced, self.announced_at) = (stream, Instant::now());
+        Some(stream)
     }
 
     /// Does again what the engine refused, once it takes commands. As after [`Self::poll_device`], nobody may be plugged in
@@ -372,7 +385,7 @@ impl Rig {
         self.analysis = self.handle.take_analysis();
         let info =
             announce(self.codec, rand::random(), opened.rate_hz, opened.period_frames, opened.input_channels);
-        (self.announced, self.announced_at_hz) = (info, opened.rate_hz);
+        (self.announced, self.announced_at_hz, self.announced_at) = (info, opened.rate_hz, Instant::now());
         let capture = Capture { tap, info, rate_hz: opened.rate_hz, period_frames: opened.period_frames };
         // What the engine before refused or kept is nothing to this one.
         self.refused = false;
@@ -418,12 +431,6 @@ impl Rig {
     }
 
     /// How this player is sent from now on, if the device's period asks for another stream.
-    fn follow_period(&mut self) -> Option<Change> {
-        let stream = announced_anew(self.codec, self.announced, self.announced_at_hz, &self.audio.info())?;
-        self.announced = stream;
-        Some(Change::Stream(stream))
-    }
-
     /// A plug, and whether the engine took it.
     fn plug(&mut self, id: SourceId, stream: &StreamInfo) -> Result<(Plug, bool), RigError> {
         let config = SourceConfig::new(stream.rate_hz, usize::from(stream.channels));

@@ -113,6 +113,7 @@ fn prepare(options: &Options, logs: LogBuffer) -> Result<(DataDir, Settings), Ex
         device_may_be_gone: options.audio_remembered,
         profile: ProfileStore::open(data_dir.path()),
         suggested_name: options.suggested_name.clone(),
+        given_name: options.given_name.clone(),
         support_files: Some(support_files(options, data_dir.path())),
         codec: match options.codec {
             cli::Codec::Pcm24 => Codec::Pcm24,

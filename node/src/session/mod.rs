@@ -341,8 +341,9 @@ impl<P: Ord + Clone> Session<P> {
     /// Announces another audio stream of ours.
     pub fn change_stream(&mut self, stream: StreamInfo) {
         self.me.stream = stream;
-        for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
-            self.outputs.push_back(Output::Send(peer, Control::Stream(stream)));
+        // Also to those whose Hello is still on its way: ours is, too, and names the stream of before.
+        for peer in self.peers.keys() {
+            self.outputs.push_back(Output::Send(peer.clone(), Control::Stream(stream)));
         }
     }
 
@@ -353,8 +354,9 @@ impl<P: Ord + Clone> Session<P> {
             return;
         }
         self.me.name = name;
-        for peer in self.members().map(|(peer, _)| peer.clone()).collect::<Vec<_>>() {
-            self.outputs.push_back(Output::Send(peer, Control::Hello(self.hello())));
+        let hello = self.hello();
+        for peer in self.peers.keys() {
+            self.outputs.push_back(Output::Send(peer.clone(), Control::Hello(hello.clone())));
         }
     }
 

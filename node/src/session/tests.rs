@@ -282,6 +282,22 @@ fn nonsense_from_a_peer_ends_in_its_dismissal() {
 }
 
 #[test]
+fn what_changes_between_two_hellos_is_known_to_who_comes() {
+    let mut band = Band::new();
+    band.start(0, "jam", 120.0, 0);
+    band.start(0, "jam", 120.0, 0);
+    // Player 0 has said Hello and has not heard player 1's when the device and the name change.
+    band.nodes[0].handle_connected(0, 1);
+    let stream = StreamInfo { ssrc: 77, ..band.nodes[0].own_stream() };
+    band.nodes[0].change_stream(stream);
+    band.nodes[0].rename("Zed".into());
+    band.nodes[1].handle_connected(0, 0);
+    band.deliver(0);
+    let (_, hello) = band.nodes[1].members().next().unwrap();
+    assert_eq!((hello.stream, hello.name.as_str()), (stream, "Zed"));
+}
+
+#[test]
 fn a_peer_that_changes_its_stream_without_end_is_sent_away() {
     let mut band = Band::new();
     band.start(0, "jam", 120.0, 0);

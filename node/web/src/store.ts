@@ -152,22 +152,28 @@ function takeChanges(changes: readonly Change[]): void {
 function changed(said: Project, changes: readonly Change[]): Project {
   const known = new Set(Object.keys(said.tracks));
   let lists = false;
+  let chat = false;
   for (const { address } of changes) {
     const [, first, id, field] = address.split("/");
     // Where tracks stand, come and go is told whole by the list alone.
     if (first === "tracks" && (!known.has(id ?? "") || !["name", "color"].includes(field ?? ""))) lists = true;
     // A message stands behind those its writer had seen, whatever the clocks say: only the node knows where.
-    if (first === "chat") void refreshChat();
+    if (first === "chat") chat = true;
   }
+  if (chat) void refreshChat();
   const plain = lists ? changes.filter(({ address }) => !address.startsWith("/tracks")) : changes;
   if (lists) void refreshTracks();
   return applied(said, plain);
 }
 
+let chatsAsked = 0;
+
 async function refreshChat(): Promise<void> {
+  const asked = ++chatsAsked;
   try {
     const chat = await get<ChatMessage[]>("/project/chat");
-    hopedProject.learns((said) => said && { ...said, chat });
+    // An answer that is overtaken may lack the newest message.
+    if (asked === chatsAsked) hopedProject.learns((said) => said && { ...said, chat });
   } catch {
     // As with the tracks.
   }

@@ -66,7 +66,7 @@ pub struct Audio {
     /// Longest callback of the last seconds.
     pub callback_max_us: f64,
     /// From the start of a callback until its sound leaves the card, by the card's own word, in ms; 0 when it has none.
-    /// Clicks and notes are played that much earlier.
+    /// Clicks are played that much earlier, so that they are on the beat at the speaker.
     pub output_latency_ms: f64,
     /// Highest input sample of the last moment, full scale being 0; -120 is silence.
     pub input_peak_db: f32,

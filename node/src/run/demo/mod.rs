@@ -148,6 +148,7 @@ impl Band {
                 ..Profile::default()
             }),
             suggested_name: String::new(),
+            given_name: None,
             support_files: None,
             codec: Codec::Pcm16,
             peers,

@@ -42,19 +42,28 @@ export function Settings() {
 function Form({ button, done, onDone }: { button: string; done?: boolean; onDone?: () => void }) {
   const known = setup.value;
   const now = person(me.value, status.value?.name);
-  const name = useSignal(known?.name || known?.suggested_name || now.name);
-  const own = colorOf(me.value, known?.color || now.color);
+  const name = useSignal(done ? known?.name || known?.suggested_name || now.name : now.name);
+  const own = colorOf(me.value, (done && known?.color) || now.color);
   const chosen = useSignal<string | null>(null);
   // The band may come to be known while the questions are on screen.
   const color = chosen.value ?? (done ? freeColor(own) : own);
-  const instrument = useSignal(known?.instrument ?? now.instrument);
+  const instrument = useSignal(done ? (known?.instrument ?? now.instrument) : now.instrument);
+  const before = useSignal({ name: name.value, instrument: instrument.value }).value;
   const other = instrument.value !== "" && !INSTRUMENTS.includes(instrument.value);
   const save = async () => {
-    const change = { name: name.value.trim() || known?.suggested_name || "Player", color, instrument: instrument.value.trim() };
-    const saved = await call<SetupState>("PUT", "/setup", done ? { ...change, done: true } : change);
-    if (!saved) return;
-    setup.value = saved;
-    announce("Saved.");
+    const said = { name: name.value.trim() || known?.suggested_name || "Player", color, instrument: instrument.value.trim() };
+    // What was not touched here may have been edited elsewhere in the meantime.
+    const touched: Partial<typeof said> = {};
+    if (name.value !== before.name) touched.name = said.name;
+    if (chosen.value !== null) touched.color = said.color;
+    if (instrument.value !== before.instrument) touched.instrument = said.instrument;
+    const change = done ? { ...said, done: true } : touched;
+    if (Object.keys(change).length > 0) {
+      const saved = await call<SetupState>("PUT", "/setup", change);
+      if (!saved) return;
+      setup.value = saved;
+      announce("Saved.");
+    }
     onDone?.();
   };
   return (

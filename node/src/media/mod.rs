@@ -142,6 +142,8 @@ struct Peer {
     time_epoch: AtomicU64,
     /// The member understands a stereo stream of which one channel is sent.
     takes_reduced: AtomicBool,
+    /// Something has come from the member, so it knows of us.
+    heard: AtomicBool,
     /// The member's latest word on our MIDI stream: a sequence number above which bit 32 is set, or 0 for none.
     midi_acknowledged: AtomicU64,
     source: Mutex<Arc<SourceStats>>,
@@ -313,6 +315,7 @@ impl Media {
         self.shared.follow_peers(&mut routes);
         let entry = routes.peers.get(peer)?;
         let at = self.shared.moment(arrived, entry);
+        entry.heard.store(true, Ordering::Relaxed);
         entry.with_incoming(|incoming| {
             entry.note_reports(&incoming.handle_datagram(at, datagram));
             incoming.poll_clock(now())
@@ -397,6 +400,7 @@ impl Peer {
             incoming_due_ns: AtomicU64::new(0),
             time_epoch: AtomicU64::new(0),
             takes_reduced: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
             midi_acknowledged: AtomicU64::new(0),
             source: Mutex::new(incoming.source().clone()),
             report: Mutex::new(incoming.report(now())),

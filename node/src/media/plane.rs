@@ -3,7 +3,10 @@
 //! It looks for captured audio every 60 us or so, so a look must cost next to nothing: what is due when is kept beside
 //! each member, and no lock is taken before it is.
 
-use std::sync::{Arc, atomic::Ordering, mpsc};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering, mpsc},
+};
 
 use engine::HostTime;
 use transport::time::{LocalTime, SessionTime};
@@ -27,6 +30,8 @@ const PRIORITY: i32 = 55;
 const TIMER_STEP_NS: u64 = 20_000_000;
 /// Shortest, ns.
 const TIMER_REST_NS: u64 = 50_000;
+/// MIDI's channels.
+const CHANNELS: Range<u8> = 0..16;
 /// Time between two measurements of mouth-to-ear latency, ns.
 const OBSERVE_NS: u64 = 50_000_000;
 
@@ -51,6 +56,8 @@ pub struct Plane<D> {
 struct Link {
     peer: Arc<Peer>,
     outgoing: Outgoing,
+    /// Channels of which it does not know how this player has set them.
+    untold: Range<u8>,
 }
 
 struct OpenCapture {
@@ -143,7 +150,6 @@ impl<D: Datagrams> Plane<D> {
             return;
         }
         let captured = self.capture.as_ref().map(|open| open.capture.info);
-        let muted = self.shared.muted.load(Ordering::Relaxed);
         let mut before = std::mem::take(&mut self.links);
         for peer in self.routes.peers.values() {
             let known = before.iter().position(|link| Arc::ptr_eq(&link.peer, peer));
@@ -151,15 +157,7 @@ impl<D: Datagrams> Plane<D> {
                 self.links.push(before.swap_remove(index));
                 continue;
             }
-            let mut link = Link::new(peer.clone(), captured.unwrap_or(peer.ours));
-            if !muted {
-                let at = now();
-                let session_at = self.shared.session_at(at);
-                for message in self.local_instrument.sounds().messages() {
-                    link.send_midi(at, session_at, session_at, short(&message), &self.datagrams);
-                }
-            }
-            self.links.push(link);
+            self.links.push(Link::new(peer.clone(), captured.unwrap_or(peer.ours)));
         }
         for event in lock(&self.shared.last_notes).drain(..) {
             self.midi.send(event.due_ns, &event.message);
@@ -174,7 +172,7 @@ impl<D: Datagrams> Plane<D> {
             open.position = Some((open.packetiser.heard_position(block.position_frames), block.host_time));
             let may_reduce = links.iter().all(|link| link.peer.takes_reduced.load(Ordering::Relaxed));
             let mut send = |block: &Encoded<'_>| {
-                for Link { peer, outgoing } in &mut *links {
+                for Link { peer, outgoing, .. } in &mut *links {
                     outgoing.push_audio(block);
                     while let Some(datagram) = outgoing.poll_audio() {
                         datagrams.send(&peer.id, datagram);
@@ -190,10 +188,15 @@ impl<D: Datagrams> Plane<D> {
         let muted = self.shared.muted.load(Ordering::Relaxed);
         if muted != self.muted {
             self.muted = muted;
-            match muted {
-                true => self.silence_notes(),
-                false => self.share_sounds(),
+            if muted {
+                self.silence_notes();
             }
+            for link in &mut self.links {
+                link.untold = CHANNELS;
+            }
+        }
+        if !muted {
+            self.tell_sounds();
         }
         while let Some((host_ns, message)) = self.midi.poll() {
             let now = now();
@@ -216,13 +219,23 @@ impl<D: Datagrams> Plane<D> {
         }
     }
 
-    /// Tells the others how this player has set the channels, some of it while they were told nothing.
-    fn share_sounds(&mut self) {
-        let now = now();
-        let session_now = self.shared.session_at(now);
-        let messages: Vec<_> = self.local_instrument.sounds().messages().collect();
-        for message in messages {
-            self.share_midi(now, session_now, short(&message));
+    /// Tells who does not know it how this player has set the channels, one that is set at a look: all of them at once would
+    /// push audio out of the connection's queue.
+    fn tell_sounds(&mut self) {
+        let sounds = self.local_instrument.sounds();
+        for link in self.links.iter_mut().filter(|link| !link.untold.is_empty()) {
+            // Before it sends to us it has no place for what we send. The recovery journal would not replace what is lost: it
+            // does not say in which order parameters were selected and set.
+            if !link.peer.heard.load(Ordering::Relaxed) {
+                continue;
+            }
+            let now = now();
+            let session_now = self.shared.session_at(now);
+            let set = link.untold.by_ref().map(|channel| sounds.of(channel).collect::<Vec<_>>());
+            for message in set.skip_while(Vec::is_empty).next().unwrap_or_default() {
+                self.held.note(short(&message));
+                link.send_midi(now, session_now, session_now, short(&message), &self.datagrams);
+            }
         }
     }
 
@@ -270,7 +283,7 @@ impl<D: Datagrams> Plane<D> {
 impl Link {
     fn new(peer: Arc<Peer>, ours: StreamInfo) -> Self {
         let outgoing = Outgoing::new(ours, peer.midi_ssrc, rand::random(), now());
-        Self { peer, outgoing }
+        Self { peer, outgoing, untold: CHANNELS }
     }
 
     fn send_midi(

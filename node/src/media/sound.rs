@@ -14,8 +14,11 @@ const DATA: [u8; 2] = [6, 38];
 const UNREGISTERED: [u8; 2] = [99, 98];
 const REGISTERED: [u8; 2] = [101, 100];
 const RESET_CONTROLLERS: u8 = 121;
-/// What that resets (MIDI RP-015), of what is kept here.
-const RESET: [u8; 5] = [1, 11, 33, 43, 64];
+/// What that resets (MIDI RP-015), of what is kept here, and to what.
+const RESET: [(u8, u8); 5] = [(1, 0), (11, 127), (33, 0), (43, 0), (64, 0)];
+const WHEEL_CENTRE: [u8; 2] = [0, 64];
+/// The number of no parameter, halves as they are kept.
+const NO_PARAMETER: [Option<u8>; 2] = [Some(127); 2];
 
 /// How all channels are set.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,11 @@ impl Sounds {
     /// Messages that set all channels as they are, in an order that does; a program's has a zero at its end.
     pub fn messages(&self) -> impl Iterator<Item = [u8; 3]> {
         (0..).zip(&self.0).flat_map(|(channel, sound)| sound.messages(channel))
+    }
+
+    /// Those of one channel.
+    pub fn of(&self, channel: u8) -> impl Iterator<Item = [u8; 3]> {
+        self.0.get(usize::from(channel)).into_iter().flat_map(move |sound| sound.messages(channel))
     }
 }
 
@@ -61,9 +69,18 @@ impl Sound {
     fn note(&mut self, message: &[u8]) {
         match *message {
             [0xB0..=0xBF, RESET_CONTROLLERS, _] => {
-                let reset = CONTROLLERS.iter().zip(&mut self.controllers);
-                reset.filter(|(number, _)| RESET.contains(number)).for_each(|(_, value)| *value = None);
-                (self.wheel, self.selected) = (None, None);
+                // Kept as what it is reset to: who is told of it may have heard what was before, and not the reset.
+                for (number, kept) in CONTROLLERS.iter().zip(&mut self.controllers) {
+                    if let (Some(value), Some((_, reset))) =
+                        (kept.as_mut(), RESET.iter().find(|(it, _)| it == number))
+                    {
+                        *value = *reset;
+                    }
+                }
+                self.wheel = self.wheel.and(Some(WHEEL_CENTRE));
+                if let Some(selected) = &mut self.selected {
+                    selected.number = NO_PARAMETER;
+                }
             }
             [0xB0..=0xBF, number, value] => self.note_controller(number, value),
             [0xC0..=0xCF, value, ..] => self.program = Some(value),

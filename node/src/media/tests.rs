@@ -580,6 +580,13 @@ impl Node {
         Self { media, plane, wire, ports, bob }
     }
 
+    /// Bob sends what everybody sends four times a second.
+    fn bob_reports(&self) {
+        let report = report::ReceiverReport { ssrc: BOB, blocks: vec![] };
+        let datagram = report::encode(&[report::Report::Receiver(report)]);
+        self.media.handle_datagram(&self.bob, &datagram);
+    }
+
     /// Opens a device that sends as `info`.
     fn open(&self, info: StreamInfo) -> Engine {
         let (engine, mut handle) = engine(Config::new(48_000, 128)).unwrap();
@@ -806,15 +813,37 @@ fn who_comes_later_is_told_how_the_instrument_is_set() {
     let info = stream(BOB, Codec::Pcm16);
     node.media.add_peer(node.bob, info, stream(1, Codec::Pcm16), plug(&mut handle, info, 0), None);
     let mut heard = bobs_ears();
+    assert_eq!(heard(&mut node), [[0u8; 3]; 0], "he may not know of her yet, and would hear nothing");
+    node.bob_reports();
     assert_eq!(heard(&mut node), settings(), "how it is set, and nothing of what was played");
+    assert_eq!(heard(&mut node), [[0u8; 3]; 0], "once is enough");
 }
 
 #[test]
 fn what_was_set_while_muted_is_told_afterwards() {
     let (mut node, mut heard) = keyboard_with_bob();
+    node.bob_reports();
     node.media.set_muted(true);
     lock(&node.ports.played).extend(settings());
     assert_eq!(heard(&mut node), [[0u8; 3]; 0]);
     node.media.set_muted(false);
     assert_eq!(heard(&mut node), settings());
+    node.media.set_muted(true);
+    assert_eq!(heard(&mut node), [[0xb2, 64, 0]], "the pedal is let go");
+    // Bob's instrument knows the wheel, which is put back without his hearing of it.
+    lock(&node.ports.played).push_back(vec![0xb2, 121, 0]);
+    assert_eq!(heard(&mut node), [[0u8; 3]; 0]);
+    node.media.set_muted(false);
+    let now_set = [vec![0xc2, 33], vec![0xb2, 7, 40], vec![0xb2, 64, 0], vec![0xe2, 0, 64]];
+    assert_eq!(heard(&mut node), now_set);
+}
+
+#[test]
+fn channels_that_were_set_are_told_one_at_a_look() {
+    let (mut node, mut heard) = keyboard_with_bob();
+    lock(&node.ports.played).extend([vec![0xc0, 1], vec![0xc9, 2]]);
+    heard(&mut node);
+    node.bob_reports();
+    let looks: Vec<Vec<Vec<u8>>> = (0..3).map(|_| heard(&mut node)).collect();
+    assert_eq!(looks, [vec![vec![0xc0, 1]], vec![vec![0xc9, 2]], vec![]]);
 }

@@ -493,7 +493,7 @@ export interface components {
             /**
              * Format: double
              * @description From the start of a callback until its sound leaves the card, by the card's own word, in ms; 0 when it has none.
-             *     Clicks and notes are played that much earlier.
+             *     Clicks are played that much earlier, so that they are on the beat at the speaker.
              */
             output_latency_ms: number;
             /**

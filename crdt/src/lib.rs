@@ -25,5 +25,5 @@ pub mod storage;
 
 pub use command::{Command, CommandError, MAX_COMMANDS, Outcome, Receipt};
 pub use member::PeerKey;
-pub use parameter::{DefaultValue, Kind, Parameter, parameter, parameters};
+pub use parameter::{DEFAULT_COLOR, DefaultValue, Kind, Parameter, parameter, parameters};
 pub use project::{Config, MAX_UNDO_STEPS, Output, Project, UndoError, UndoLeft, Undone};

@@ -64,7 +64,7 @@ pub enum DefaultValue {
 }
 
 /// Colour of members and tracks that nobody has painted.
-const DEFAULT_COLOR: &str = "#8a93a6";
+pub const DEFAULT_COLOR: &str = "#8a93a6";
 
 const NAME: Kind = Kind::Text { max_chars: 64, may_be_empty: false };
 

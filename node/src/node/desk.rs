@@ -55,10 +55,11 @@ impl NodeBackend {
         // How the player appears is for the project to say, which anybody may edit.
         let me = inner.project.read(Some(appearance::address(&inner.me))).await.ok().flatten();
         let appears = |field: &str| Some(me.as_ref()?.get(field)?.as_str()?.to_owned());
+        let painted = appears("color").filter(|color| color != crdt::DEFAULT_COLOR);
         Setup {
             done: profile.done,
             name: inner.name(),
-            color: appears("color").or(profile.color).unwrap_or_else(|| color_of(&inner.me).to_owned()),
+            color: painted.or(profile.color).unwrap_or_else(|| color_of(&inner.me).to_owned()),
             instrument: appears("instrument").unwrap_or(profile.instrument),
             suggested_name: inner.suggested_name.clone(),
         }

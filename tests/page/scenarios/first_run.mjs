@@ -48,6 +48,22 @@ export default async function () {
   await eventually("the node remembers", async () => (await alice.api("GET", "/setup")).done === true);
   assert.equal((await alice.api("GET", "/setup")).name, "Alice");
 
+  // Somebody changes her instrument while she looks at her settings, in which she changes her name only.
+  const me = `/members/${alice.id}`;
+  await page.getByRole("button", { name: "Settings" }).click();
+  const settings = page.getByRole("dialog", { name: "Settings" });
+  await settings.getByLabel("Your name").fill("Alice B.");
+  await alice.edit({ op: "set", address: `${me}/instrument`, value: "tuba" });
+  await settings.getByRole("button", { name: "Done" }).click();
+  await settings.waitFor({ state: "detached" });
+  await eventually("her new name is there", async () => (await alice.shared(me)).name === "Alice B.");
+  assert.equal((await alice.shared(me)).instrument, "tuba");
+  assert.equal((await alice.api("GET", "/setup")).instrument, "tuba");
+  await alice.kill();
+  await alice.launch();
+  assert.deepEqual([(await alice.shared(me)).name, (await alice.shared(me)).instrument], ["Alice B.", "tuba"]);
+  step("settings take nothing back that was edited elsewhere");
+
   const bob = await Node.start("Bob", { fresh: true, peers: [alice] });
   await eventually("Bob hears Alice", async () => (await bob.hears(alice))?.audio?.received > 0);
   const { color: bobs } = await bob.api("GET", "/setup");

@@ -59,11 +59,16 @@ pub(crate) fn discover(own: Announcement) -> io::Result<BoxStream<'static, Sight
     let search = Search { own: own.peer, session_tag: own.session_tag, sightings };
     let started = [Domain::IPV4, Domain::IPV6].map(|family| listener::start(family, search.clone()));
     let discovery = Discovery { stop, ended, waiting };
-    // Many a machine has no IPv6.
     match started {
-        [Err(error), Err(_)] => Err(error),
-        _ => Ok(discovery.boxed()),
+        [Err(error), Err(_)] => return Err(error),
+        [Err(error), Ok(())] => {
+            tracing::warn!("cannot look for others on the LAN by IPv4 ({error}); name them with --peer");
+        }
+        // Many a machine has no IPv6.
+        [Ok(()), Err(error)] => tracing::debug!(%error, "mDNS without IPv6"),
+        [Ok(()), Ok(())] => {}
     }
+    Ok(discovery.boxed())
 }
 
 /// What this node shows to others.

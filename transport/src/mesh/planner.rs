@@ -88,6 +88,9 @@ const QUIET: Duration = Duration::from_secs(30);
 /// Several addresses of one machine often go together; wait for the last before choosing a new path.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// Dials in a row to replace a connection, after which it is kept for as long as it lasts.
+const MAX_REPLACE_DIALS: u32 = 4;
+
 /// One connection, as the driver numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionKey(pub u64);

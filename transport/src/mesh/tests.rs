@@ -284,6 +284,30 @@ fn whoever_was_server_on_a_lost_address_dials_to_replace() {
 }
 
 #[test]
+fn each_address_that_goes_gets_all_its_dials_to_replace_a_connection_that_lives_on() {
+    let (small, large) = two_peers();
+    let mut planner = connected(small, large, Side::Listener);
+    for lost in [5_000, 65_000] {
+        planner.handle_interface(at(lost), false, [10, 0, 0, 1].into(), 24);
+        let tried = fail_dials(&mut planner, at(lost + 30_000));
+        assert_eq!(tried.len(), 4, "{tried:?}");
+        planner.handle_interface(at(lost + 30_000), true, [10, 0, 0, 1].into(), 24);
+    }
+}
+
+#[test]
+fn dials_that_replaced_nothing_do_not_delay_those_after_the_loss() {
+    let (small, large) = two_peers();
+    let mut planner = connected(small, large, Side::Listener);
+    planner.handle_interface(at(5_000), false, [10, 0, 0, 1].into(), 24);
+    fail_dials(&mut planner, at(20_000));
+    planner.handle_broken(at(20_000), ConnectionKey(1));
+    outputs(&mut planner);
+    let tried = fail_dials(&mut planner, at(22_000));
+    assert!(tried.len() >= 3, "begins with short pauses: {tried:?}");
+}
+
+#[test]
 fn a_stranger_that_says_nothing_is_dropped_and_too_many_are_refused() {
     let mut planner = Planner::new(settings(peer(1)));
     for number in 0..100u8 {

@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId};
 use rand::Rng as _;
 use simple_dns::Name;
 use socket_pktinfo::{PktInfo, PktInfoUdpSocket};
-use socket2::Domain;
+use socket2::{Domain, InterfaceIndexOrAddress, Socket};
 use tokio::sync::mpsc;
 
 use super::super::address::{is_dialable, to_multiaddr};
@@ -42,7 +42,7 @@ const FIRST_DELAY_MS: u64 = 20;
 /// Whoever answered need not answer again for this long. Multicast is slow on Wi-Fi: it goes at the lowest rate.
 const NEED_NOT_ANSWER: Duration = Duration::from_secs(18);
 
-/// Of so many we remember that they answered. All others are heard each time.
+/// Of so many we remember on each interface that they answered there. All others are heard each time.
 const MAX_KNOWN: usize = 32;
 
 /// How soon a listener notices that nobody listens to it.
@@ -75,18 +75,8 @@ pub(super) struct Search {
 
 /// Starts a thread that looks by `family` until nobody wants to know any more.
 pub(super) fn start(family: Domain, search: Search) -> io::Result<()> {
-    let socket = bind(family)?;
+    let listener = Listener::new(family, search)?;
     let name = if family == Domain::IPV4 { "mdns-ipv4" } else { "mdns-ipv6" };
-    let listener = Listener {
-        socket,
-        filter: Filter::new(search),
-        family,
-        interfaces: Vec::new(),
-        checked: None,
-        ask_at: Instant::now()
-            + Duration::from_millis(rand::rng().random_range(FIRST_DELAY_MS..2 * FIRST_DELAY_MS)),
-        asked: false,
-    };
     thread::Builder::new().name(name.to_owned()).spawn(move || listener.run())?;
     Ok(())
 }
@@ -102,7 +92,7 @@ fn bind(family: Domain) -> io::Result<PktInfoUdpSocket> {
     } else {
         (Ipv6Addr::UNSPECIFIED, PORT).into()
     };
-    let settings = socket2::Socket::from(socket.try_clone_std()?);
+    let settings = Socket::from(socket.try_clone_std()?);
     if family == Domain::IPV6 {
         settings.set_only_v6(true)?;
         socket.set_multicast_hops_v6(255)?;
@@ -121,6 +111,8 @@ type InterfaceKey = (u32, IpAddr);
 
 struct Listener {
     socket: PktInfoUdpSocket,
+    /// The same socket, for what the other type does not offer.
+    memberships: Socket,
     filter: Filter,
     family: Domain,
     interfaces: Vec<InterfaceKey>,
@@ -130,6 +122,22 @@ struct Listener {
 }
 
 impl Listener {
+    fn new(family: Domain, search: Search) -> io::Result<Self> {
+        let socket = bind(family)?;
+        let memberships = Socket::from(socket.try_clone_std()?);
+        let delay = Duration::from_millis(rand::rng().random_range(FIRST_DELAY_MS..2 * FIRST_DELAY_MS));
+        Ok(Self {
+            socket,
+            memberships,
+            filter: Filter::new(search),
+            family,
+            interfaces: Vec::new(),
+            checked: None,
+            ask_at: Instant::now() + delay,
+            asked: false,
+        })
+    }
+
     fn run(mut self) {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         let mut errors = 0;
@@ -158,34 +166,70 @@ impl Listener {
         }
     }
 
-    /// Listens on every interface there is, and asks at once where one is new.
+    /// Follows the interfaces that there are. A look that fails tells of none.
     fn check_interfaces(&mut self, now: Instant) {
-        let mut found: Vec<InterfaceKey> = get_if_addrs()
-            .unwrap_or_default()
+        let Ok(addresses) = get_if_addrs() else { return };
+        let mut found: Vec<InterfaceKey> = addresses
             .into_iter()
             .filter(|interface| interface.ip().is_ipv4() == (self.family == Domain::IPV4))
             .filter_map(|interface| Some((interface.index?, interface.ip())))
             .collect();
         found.sort();
         found.dedup_by_key(|(index, _)| *index);
-        for (index, ip) in &found {
-            // One that is joined already says so, and one that cannot be now is tried again at the next look.
-            let _ = match ip {
-                IpAddr::V4(ip) => self.socket.join_multicast_v4(&GROUP_V4, ip),
-                IpAddr::V6(_) => self.socket.join_multicast_v6(&GROUP_V6, *index),
-            };
+        self.listen_on(now, found);
+    }
+
+    /// Listens on these interfaces and no others, and asks at once where one is new.
+    fn listen_on(&mut self, now: Instant, found: Vec<InterfaceKey>) {
+        // Linux keeps the memberships of interfaces that are gone, and a socket may have 20 (igmp_max_memberships).
+        for (index, _) in self.interfaces.iter().filter(|(index, _)| !found.iter().any(|it| it.0 == *index)) {
+            // It may never have been joined.
+            let _ = self.leave(*index);
         }
-        if self.asked && found.iter().any(|it| !self.interfaces.contains(it)) {
-            self.ask_at = now;
+        for key in &found {
+            let (index, ip) = *key;
+            let joined = match self.join(index) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+                joined => joined,
+            };
+            // One that could not be joined is tried again at each look, and was told of at the first.
+            if self.interfaces.contains(key) {
+                continue;
+            }
+            if let Err(error) = joined {
+                tracing::warn!("others on the network of {ip} cannot be heard by multicast yet ({error})");
+            }
+            // It may lead to another network than before, or to the same people at other addresses.
+            self.filter.forget_known(index);
+            if self.asked {
+                self.ask_at = now;
+            }
         }
         self.interfaces = found;
+    }
+
+    /// By index, as the system keeps it: an address may change, and is unknown once the interface is gone.
+    fn join(&self, index: u32) -> io::Result<()> {
+        if self.family == Domain::IPV4 {
+            self.memberships.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(index))
+        } else {
+            self.memberships.join_multicast_v6(&GROUP_V6, index)
+        }
+    }
+
+    fn leave(&self, index: u32) -> io::Result<()> {
+        if self.family == Domain::IPV4 {
+            self.memberships.leave_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(index))
+        } else {
+            self.memberships.leave_multicast_v6(&GROUP_V6, index)
+        }
     }
 
     fn ask(&mut self, now: Instant) {
         self.ask_at = now + if self.asked { ASK_EVERY } else { ASK_AGAIN_AFTER };
         self.asked = true;
-        let query = message::query(self.filter.known(now));
         for (index, ip) in &self.interfaces {
+            let query = message::query(self.filter.known(now, *index));
             // An interface that is down, or has no multicast, does not keep the others from being asked.
             let _ = match ip {
                 IpAddr::V4(ip) => self
@@ -215,6 +259,8 @@ struct Filter {
 /// Somebody who answered.
 struct Known {
     name: Name<'static>,
+    /// Where. On another one it must answer yet, to tell its address there.
+    interface: u32,
     heard: Instant,
     ttl_s: u32,
 }
@@ -226,13 +272,17 @@ impl Filter {
         Self { search, origin: Instant::now(), known: Vec::new(), sources: Buckets::new(MAX_SOURCES), all }
     }
 
-    /// Who need not answer a question now, and for how long the answer holds yet.
-    fn known(&mut self, now: Instant) -> impl Iterator<Item = (&Name<'static>, u32)> {
+    /// Who need not answer a question on `interface` now, and for how long the answer holds yet.
+    fn known(&mut self, now: Instant, interface: u32) -> impl Iterator<Item = (&Name<'static>, u32)> {
         self.known.retain(|known| now.saturating_duration_since(known.heard) < NEED_NOT_ANSWER);
-        self.known.iter().map(move |known| {
+        self.known.iter().filter(move |known| known.interface == interface).map(move |known| {
             let age = now.saturating_duration_since(known.heard).as_secs();
             (&known.name, known.ttl_s.saturating_sub(u32::try_from(age).unwrap_or(u32::MAX)))
         })
+    }
+
+    fn forget_known(&mut self, interface: u32) {
+        self.known.retain(|known| known.interface != interface);
     }
 
     fn handle(&mut self, now: Instant, message: &[u8], from: &PktInfo) {
@@ -240,15 +290,15 @@ impl Filter {
         if !from.addr_dst.is_multicast() || from.addr_src.port() != PORT {
             return;
         }
-        let source = from.addr_src.ip();
+        let (source, interface) = (from.addr_src.ip(), from.if_index as u32);
         for instance in message::read(message) {
-            let Some((sighting, session_tag)) = sighting(&instance, source, from.if_index as u32) else {
+            let Some((sighting, session_tag)) = sighting(&instance, source, interface) else {
                 continue;
             };
             let peer = match &sighting {
                 Sighting::Seen { peer, .. } | Sighting::Gone { peer } => *peer,
             };
-            self.note_known(now, instance);
+            self.note_known(now, instance, interface);
             if peer == self.search.own || session_tag != self.search.session_tag {
                 continue;
             }
@@ -260,10 +310,11 @@ impl Filter {
         }
     }
 
-    fn note_known(&mut self, now: Instant, instance: Instance) {
-        self.known.retain(|known| known.name != instance.name);
-        if instance.ttl_s > 0 && self.known.len() < MAX_KNOWN {
-            self.known.push(Known { name: instance.name, heard: now, ttl_s: instance.ttl_s });
+    fn note_known(&mut self, now: Instant, instance: Instance, interface: u32) {
+        self.known.retain(|known| known.interface != interface || known.name != instance.name);
+        let count = self.known.iter().filter(|known| known.interface == interface).count();
+        if instance.ttl_s > 0 && count < MAX_KNOWN {
+            self.known.push(Known { name: instance.name, interface, heard: now, ttl_s: instance.ttl_s });
         }
     }
 }
@@ -297,9 +348,14 @@ mod tests {
 
     const TAG: [u8; 8] = *b"jamjamja";
 
-    fn filter() -> (Filter, mpsc::Receiver<Sighting>) {
+    fn search() -> (Search, mpsc::Receiver<Sighting>) {
         let (sightings, heard) = mpsc::channel(1 << 16);
-        (Filter::new(Search { own: PeerId::random(), session_tag: TAG, sightings }), heard)
+        (Search { own: PeerId::random(), session_tag: TAG, sightings }, heard)
+    }
+
+    fn filter() -> (Filter, mpsc::Receiver<Sighting>) {
+        let (search, heard) = search();
+        (Filter::new(search), heard)
     }
 
     /// What a node says of itself.
@@ -309,8 +365,15 @@ mod tests {
         message::tests::message(&[(&id[20..], vec!["v=1", &id, &tag])], ttl_s)
     }
 
+    /// The interface all is heard on.
+    const WIFI: u32 = 3;
+
     fn from(last: u8) -> PktInfo {
-        PktInfo { if_index: 3, addr_src: ([10, 0, 0, last], PORT).into(), addr_dst: GROUP_V4.into() }
+        PktInfo {
+            if_index: WIFI.into(),
+            addr_src: ([10, 0, 0, last], PORT).into(),
+            addr_dst: GROUP_V4.into(),
+        }
     }
 
     fn all(heard: &mut mpsc::Receiver<Sighting>) -> Vec<Sighting> {
@@ -355,7 +418,7 @@ mod tests {
         let heard = all(&mut heard);
         assert!(heard.len() < 100, "{} sightings", heard.len());
         assert!(matches!(heard.last(), Some(Sighting::Seen { peer, .. }) if *peer == friend));
-        assert!(filter.known(end).count() <= MAX_KNOWN);
+        assert!(filter.known(end, WIFI).count() <= MAX_KNOWN);
     }
 
     #[test]
@@ -364,10 +427,52 @@ mod tests {
         let now = Instant::now();
         filter.handle(now, &announcement(PeerId::random(), TAG, 4500), &from(1));
         let after = |filter: &mut Filter, seconds| {
-            filter.known(now + Duration::from_secs(seconds)).map(|(_, ttl_s)| ttl_s).collect::<Vec<_>>()
+            let known = filter.known(now + Duration::from_secs(seconds), WIFI);
+            known.map(|(_, ttl_s)| ttl_s).collect::<Vec<_>>()
         };
         assert_eq!(after(&mut filter, 4), [4496]);
         assert_eq!(after(&mut filter, 17), [4483]);
         assert_eq!(after(&mut filter, 18), []);
+    }
+
+    #[test]
+    fn who_answered_on_wifi_must_answer_on_ethernet_too() {
+        let (mut filter, _heard) = filter();
+        let (now, bob) = (Instant::now(), PeerId::random());
+        let ethernet = WIFI + 1;
+        filter.handle(now, &announcement(bob, TAG, 4500), &from(1));
+        assert_eq!((filter.known(now, WIFI).count(), filter.known(now, ethernet).count()), (1, 0));
+        let there = PktInfo { if_index: ethernet.into(), ..from(1) };
+        filter.handle(now, &announcement(bob, TAG, 4500), &there);
+        assert_eq!((filter.known(now, WIFI).count(), filter.known(now, ethernet).count()), (1, 1));
+    }
+
+    #[test]
+    fn a_new_network_is_asked_at_once_and_everybody_there_must_answer() {
+        let (search, _heard) = search();
+        let mut listener = Listener::new(Domain::IPV4, search).unwrap();
+        let now = Instant::now();
+        let later = now + ASK_EVERY;
+        (listener.asked, listener.ask_at) = (true, later);
+        listener.interfaces = vec![(WIFI, [10, 0, 0, 9].into())];
+        listener.filter.handle(now, &announcement(PeerId::random(), TAG, 4500), &from(1));
+        listener.listen_on(now, listener.interfaces.clone());
+        assert_eq!((listener.ask_at, listener.filter.known(now, WIFI).count()), (later, 1));
+        listener.listen_on(now, vec![(WIFI, [10, 1, 0, 9].into())]);
+        assert_eq!((listener.ask_at, listener.filter.known(now, WIFI).count()), (now, 0));
+    }
+
+    #[test]
+    fn the_group_of_an_interface_that_is_gone_is_left() {
+        // Many a machine has no IPv6.
+        for loopback in get_if_addrs().unwrap().into_iter().filter(|it| it.is_loopback()) {
+            let family = if loopback.ip().is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+            let key = (loopback.index.unwrap(), loopback.ip());
+            let mut listener = Listener::new(family, search().0).unwrap();
+            listener.listen_on(Instant::now(), vec![key]);
+            assert_eq!(listener.join(key.0).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse));
+            listener.listen_on(Instant::now(), Vec::new());
+            listener.join(key.0).unwrap();
+        }
     }
 }

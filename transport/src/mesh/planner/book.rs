@@ -32,6 +32,9 @@ pub(super) struct Peer {
     pub(super) quiet_until: LocalTime,
     /// When to dial although connected, to move to another way.
     pub(super) replace_at: Option<LocalTime>,
+    /// Dials in a row that came to nothing while the connection they were to replace went on. They say nothing of how a
+    /// lost peer is to be dialled, so `failures` does not count them.
+    pub(super) replace_failures: u32,
     pub(super) failures: u32,
     /// Connections in a row that were given up, soon after they were made, because nothing came.
     pub(super) renewals: u32,
@@ -150,6 +153,7 @@ impl Peer {
             dialled: now,
             quiet_until: now,
             replace_at: None,
+            replace_failures: 0,
             failures: 0,
             renewals: 0,
             last_seen: now,

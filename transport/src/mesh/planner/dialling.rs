@@ -11,7 +11,7 @@ use super::super::reason::DialFailure;
 use super::book::Peer;
 use super::{
     Attempt, DEFERENCE, EAGER_CAP, EAGER_FOR, MAX_DIALS, MAX_DIALS_PER_ANNOUNCER, MAX_DIALS_PER_PEER,
-    MAX_HEARSAY_DIALS, Output, PATIENT_CAP, Planner, Source, Target, split_peer,
+    MAX_HEARSAY_DIALS, MAX_REPLACE_DIALS, Output, PATIENT_CAP, Planner, Source, Target, split_peer,
 };
 use crate::time::LocalTime;
 
@@ -35,14 +35,18 @@ impl Planner {
                     DialFailure::Ourselves => record.addresses.retain(|_, known| known.named),
                     DialFailure::Unreachable => {}
                 }
+                if replaces && record.elected.is_some() {
+                    record.replace_failures = record.replace_failures.saturating_add(1);
+                    if record.replace_failures < MAX_REPLACE_DIALS {
+                        let pause = backoff::delay(record.replace_failures, EAGER_CAP, random);
+                        record.replace_at = Some(now + pause);
+                    }
+                    return;
+                }
                 record.failures = record.failures.saturating_add(1);
                 let eager = now.saturating_since(record.last_seen) < EAGER_FOR;
                 let cap = if eager { EAGER_CAP } else { PATIENT_CAP };
-                let again = now + backoff::delay(record.failures, cap, random);
-                record.next_dial = again;
-                if replaces && record.elected.is_some() && record.failures < 4 {
-                    record.replace_at = Some(again);
-                }
+                record.next_dial = now + backoff::delay(record.failures, cap, random);
             }
             Target::Anonymous(address) => {
                 let Some(anonymous) = self.anonymous.iter_mut().find(|a| a.address == address) else {
@@ -173,7 +177,8 @@ impl Planner {
         // All are dialled at once and the first to answer wins. A link-local address wins often, but a connection over it
         // cannot move when that link goes, so it is kept for when nothing else works.
         let has_better = addresses.iter().any(|(.., address)| !path::is_link_local(address));
-        let spare_link_local = has_better && record.failures == 0;
+        let failures = if replaces { record.replace_failures } else { record.failures };
+        let spare_link_local = has_better && failures == 0;
         let addresses = addresses
             .into_iter()
             .map(|(.., address)| address.clone())

@@ -374,6 +374,7 @@ impl Planner {
                 && record.elected == Some(*key)
             {
                 record.replace_at = Some(now + SETTLE);
+                record.replace_failures = 0;
             }
         }
     }

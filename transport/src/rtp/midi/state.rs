@@ -11,8 +11,8 @@ const BANK_HIGH: u8 = 0;
 const BANK_LOW: u8 = 32;
 pub(super) const SUSTAIN: u8 = 64;
 pub(super) const SOSTENUTO: u8 = 66;
-/// Values of the selected parameter: coarse, fine, a step up, a step down.
-const DATA: [u8; 4] = [6, 38, 96, 97];
+/// Values of the selected parameter: coarse, fine. A step up or down (96, 97) is none: sent again it would be another.
+const DATA: [u8; 2] = [6, 38];
 /// What selects the parameter: fine and coarse half of its number, unregistered and registered.
 const SELECTION: [u8; 4] = [98, 99, 100, 101];
 const ALL_SOUND_OFF: u8 = 120;

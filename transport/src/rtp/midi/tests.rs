@@ -140,6 +140,17 @@ fn a_restored_value_is_for_the_parameter_it_was_played_for() {
 }
 
 #[test]
+fn a_step_that_was_heard_is_not_taken_again_when_another_parameter_is_selected() {
+    let (mut alice, mut bob) = (sender(), MidiReceiver::new(None));
+    for message in [[0xB0, 101, 0], [0xB0, 100, 0], [0xB0, 96, 0], [0xB0, 97, 0]] {
+        hear(&mut bob, 0, &play(&mut alice, 0, &message));
+    }
+    play(&mut alice, 10, &[0xB0, 100, 1]);
+    let heard = hear(&mut bob, 20, &play(&mut alice, 20, &[0xB0, 1, 1]));
+    assert_eq!(heard, [(vec![0xB0, 100, 1], true), (vec![0xB0, 1, 1], false)]);
+}
+
+#[test]
 fn all_notes_off_reaches_bob_even_if_lost() {
     let (mut alice, mut bob) = (sender(), MidiReceiver::new(None));
     hear(&mut bob, 0, &play(&mut alice, 0, &[0x90, 60, 100]));

@@ -584,7 +584,7 @@ impl Node {
     fn bob_reports(&self) {
         let report = report::ReceiverReport { ssrc: BOB, blocks: vec![] };
         let datagram = report::encode(&[report::Report::Receiver(report)]);
-        assert!(self.media.handle_datagram(&self.bob, &datagram).is_none());
+        drop(self.media.handle_datagram(&self.bob, &datagram));
     }
 
     /// Opens a device that sends as `info`.

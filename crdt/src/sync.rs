@@ -88,7 +88,7 @@ pub(crate) struct PeerState {
     summary_sent_ms: Option<u64>,
     to_ask: BTreeSet<String>,
     asked: BTreeMap<String, u64>,
-    /// Unasked changes it may still send.
+    /// Unasked changes it may still send, and frames without any.
     pub(crate) change_budget: Budget,
     /// Questions it may still ask.
     pub(crate) question_budget: Budget,

@@ -324,6 +324,10 @@ impl Project {
 
     fn load(&mut self, stored: Loaded) {
         for mut entry in stored.documents {
+            // Earlier versions wrote one with each new track; nothing is shown from it.
+            if entry.name.starts_with("track/") {
+                continue;
+            }
             if !place::is_document(&entry.name) {
                 self.warn(format!("the stored document {} is of no kind this version knows", entry.name));
                 continue;

@@ -583,6 +583,35 @@ fn changes_that_come_backwards_are_all_taken_in_once_the_first_is_there() {
     assert!(looks <= 180, "{looks} looks");
 }
 
+#[test]
+fn documents_of_an_earlier_version_are_passed_over_and_its_nodes_only_not_spoken_with() {
+    let mut project = project(1);
+    let stored = |name: &str| {
+        let mut document = Document::new(name, project.session);
+        let author = Author { member: project.me(), start: 1 };
+        let values = BTreeMap::from([("name".to_owned(), ScalarValue::from("Bass"))]);
+        document.stage(author, &values).unwrap();
+        document.commit(author, &SigningKey::from_bytes(&[1; 32]), 0, &values).unwrap();
+        let saved = document.check().unwrap().clone();
+        crate::storage::StoredDocument { name: name.into(), snapshots: vec![(1, saved)], log: Vec::new() }
+    };
+    let config =
+        Config { signing_key: SigningKey::from_bytes(&[1; 32]), session: "jam".into(), seed: [2; 32] };
+    let documents = vec![stored("root"), stored("track/abc")];
+    let mut loaded = Project::new(config, Loaded { notes: Vec::new(), documents });
+    assert_eq!((loaded.changes(), drain(&mut loaded)), (1, vec![]));
+
+    let older = PeerKey(SigningKey::from_bytes(&[98; 32]).verifying_key().to_bytes());
+    project.handle_peer_connected(0, older);
+    let digest = Message::Digest { version: 1, session: project.session, digest: [0; 32] };
+    let summary = Message::Summary { documents: vec![("track/abc".into(), [0; 32])], answer: true };
+    for message in [digest, summary] {
+        project.handle_message(0, older, &message.encode());
+    }
+    let said = drain(&mut project);
+    assert_eq!((quarantined(&said), warnings(&said)), (vec![], 1));
+}
+
 /// First changes of one member under many numbers of starts: nothing about them is wrong, and none builds on another.
 fn apart(key: &SigningKey, session: [u8; 32], register: &str, count: u64) -> Vec<Message> {
     let change = |start: u64| {

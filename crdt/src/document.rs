@@ -41,16 +41,12 @@ pub(crate) struct Saved {
     signatures: Vec<(Author, Vec<u8>)>,
 }
 
-/// One member's start in this document.
-#[derive(Clone, Debug)]
-struct Run {
-    chain: Chain,
-    links: Vec<Link>,
-}
-
+/// One change of an author.
 #[derive(Clone, Debug)]
 struct Link {
     hash: [u8; 32],
+    /// The chain up to and with this change.
+    chain: Chain,
     /// Where its operations begin; grows along every dependency, so sorting by it puts causes first.
     first_operation: u64,
     signature: Vec<u8>,
@@ -72,8 +68,18 @@ pub(crate) enum Received {
     Applied(Vec<String>),
     /// It was in already.
     Known,
-    /// Something it builds on has not arrived.
-    TooEarly,
+    /// This, on which it builds, has not arrived. Its signature may have been checked already, as that of the change after
+    /// this chain.
+    TooEarly(Cause, Option<Chain>),
+}
+
+/// What a change builds on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// A change its writer had seen.
+    Change([u8; 32]),
+    /// The change of its author with this number.
+    Number(Author, u64),
 }
 
 pub(crate) struct Document {
@@ -82,11 +88,15 @@ pub(crate) struct Document {
     doc: AutoCommit,
     heads: Vec<ChangeHash>,
     registers: BTreeMap<String, Register>,
-    runs: BTreeMap<Author, Run>,
+    /// For each author its changes, in order.
+    runs: BTreeMap<Author, Vec<Link>>,
     /// For each change the last operation it made.
     last_operation: BTreeMap<[u8; 32], u64>,
     base: Saved,
     tail: Vec<SignedChange>,
+    /// How often a change was looked at.
+    #[cfg(test)]
+    pub(crate) looks: usize,
 }
 
 /// What had to be given up when a document was rebuilt.
@@ -111,6 +121,8 @@ impl Document {
             last_operation: BTreeMap::new(),
             base,
             tail: Vec::new(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -123,22 +135,20 @@ impl Document {
         document.doc = guarded("loading it", || AutoCommit::load(&saved.bytes))?
             .map_err(|_| Refusal::Malformed("saved document"))?;
         let signatures: BTreeMap<Author, Vec<u8>> = saved.signatures.iter().cloned().collect();
-        let changes: Vec<(Author, u64, Link, u64)> = guarded("indexing it", || {
+        let mut changes = guarded("indexing it", || {
             let metas = document.doc.get_changes_meta(&[]);
             let entry = |meta: &automerge::ChangeMetadata<'_>| {
                 let author = Author::from_actor_bytes(meta.actor.to_bytes())?;
                 let at = usize::try_from(meta.seq.checked_sub(1)?).ok()?.checked_mul(64)?;
                 let signature = signatures.get(&author)?.get(at..at.checked_add(64)?)?.to_vec();
-                let link = Link { hash: meta.hash.0, first_operation: meta.start_op, signature };
-                Some((author, meta.seq, link, meta.max_op))
+                Some((author, meta.seq, meta.hash.0, meta.start_op, meta.max_op, signature))
             };
             metas.iter().map(entry).collect::<Option<Vec<_>>>()
         })?
         .ok_or(Refusal::Malformed("signatures"))?;
-        let mut changes = changes;
         changes.sort_by_key(|(author, seq, ..)| (*author, *seq));
-        for (author, _, link, last_operation) in changes {
-            document.record(author, link, last_operation);
+        for (author, _, hash, first_operation, last_operation, signature) in changes {
+            document.record(author, hash, (first_operation, last_operation), signature);
         }
         document.base = saved;
         guarded("reading it", || document.refresh())?;
@@ -190,12 +200,12 @@ impl Document {
 
     /// How many changes of each author it holds.
     pub(crate) fn frontier(&self) -> Vec<(Author, u64)> {
-        self.runs.iter().map(|(author, run)| (*author, run.links.len() as u64)).collect()
+        self.runs.iter().map(|(author, links)| (*author, links.len() as u64)).collect()
     }
 
     /// How many changes of one author it holds.
     pub(crate) fn changes_of(&self, author: Author) -> u64 {
-        self.runs.get(&author).map_or(0, |run| run.links.len() as u64)
+        self.links(author).len() as u64
     }
 
     pub(crate) fn has_author(&self, author: Author) -> bool {
@@ -272,14 +282,10 @@ impl Document {
     ) -> Option<SignedChange> {
         let hash = self.doc.commit_with(CommitOptions::default().with_time(unix_s))?;
         let change = self.doc.get_change_by_hash(&hash)?;
-        let chain = self.chain(author).next(&hash.0);
+        let chain = self.chain_before(author, self.links(author).len()).next(&hash.0);
         let signed = SignedChange { bytes: change.raw_bytes().to_vec(), signature: key.sign(chain) };
-        let link = Link {
-            hash: hash.0,
-            first_operation: change.start_op().get(),
-            signature: signed.signature.clone(),
-        };
-        self.record(author, link, change.max_op());
+        let operations = (change.start_op().get(), change.max_op());
+        self.record(author, hash.0, operations, signed.signature.clone());
         self.tail.push(signed.clone());
         self.heads = self.doc.get_heads();
         for key in edits.keys() {
@@ -295,31 +301,34 @@ impl Document {
     /// # Errors
     /// The change is refused. After [`Refusal::Broke`] the document must be [rebuilt](Document::rebuild).
     pub(crate) fn receive(&mut self, vetted: &Vetted) -> Result<Received, Refusal> {
-        let Vetted { change, author, puts, signed } = vetted;
-        let known = self.runs.get(author).map_or(&[][..], |run| run.links.as_slice());
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        let Vetted { change, author, puts, signed, proved } = vetted;
+        let known = self.links(*author);
         let next = known.len() as u64 + 1;
         let hash = change.hash();
         if change.seq() < next {
             let at = usize::try_from(change.seq().wrapping_sub(1)).unwrap_or(usize::MAX);
             return match known.get(at) {
                 Some(link) if link.hash == hash.0 => Ok(Received::Known),
-                Some(_) => self
-                    .chain_before(*author, at)
-                    .next(&hash.0)
-                    .verify(author.member, &signed.signature)
-                    .and(Err(Refusal::Forked)),
+                Some(_) => self.verify(vetted, at).and(Err(Refusal::Forked(author.member))),
                 None => Err(Refusal::Malformed("number")),
             };
         }
         if change.seq() > next {
-            return Ok(Received::TooEarly);
+            return Ok(Received::TooEarly(Cause::Number(*author, change.seq() - 1), None));
         }
-        self.chain(*author).next(&hash.0).verify(author.member, &signed.signature)?;
+        let chain = self.chain_before(*author, known.len());
+        if *proved != Some(chain) {
+            self.verify(vetted, known.len())?;
+        }
         let mut first_operation = 1;
         for dependency in change.deps() {
             match self.last_operation.get(&dependency.0) {
                 Some(last) => first_operation = first_operation.max(last + 1),
-                None => return Ok(Received::TooEarly),
+                None => return Ok(Received::TooEarly(Cause::Change(dependency.0), Some(chain))),
             }
         }
         if change.start_op().get() != first_operation {
@@ -351,12 +360,8 @@ impl Document {
         if !applied {
             return Err(Refusal::Broke("applying it"));
         }
-        let link = Link {
-            hash: hash.0,
-            first_operation: change.start_op().get(),
-            signature: signed.signature.clone(),
-        };
-        self.record(*author, link, change.max_op());
+        let operations = (change.start_op().get(), change.max_op());
+        self.record(*author, hash.0, operations, signed.signature.clone());
         self.tail.push(signed.clone());
         guarded("reading it", || {
             self.heads = self.doc.get_heads();
@@ -378,10 +383,10 @@ impl Document {
         // Each author's changes are in order, so a step costs what the number of authors is, however long the history.
         let mut runs = Vec::new();
         let mut next = BinaryHeap::new();
-        for (author, run) in &self.runs {
+        for (author, links) in &self.runs {
             let from = have.get(author).map_or(0, |n| usize::try_from(*n).unwrap_or(usize::MAX));
             let most = if *author == unsent.0 { unsent.1 as usize } else { usize::MAX };
-            let mut links = run.links.iter().take(most).skip(from);
+            let mut links = links.iter().take(most).skip(from);
             if let Some(link) = links.next() {
                 next.push(Reverse((link.first_operation, *author, link.hash, runs.len())));
                 runs.push((link, links));
@@ -429,8 +434,8 @@ impl Document {
             if back.as_ref() != Some(&(self.heads.clone(), self.registers.clone())) {
                 return Err(Refusal::Broke("loading it back"));
             }
-            let signatures = self.runs.iter().map(|(author, run)| {
-                (*author, run.links.iter().flat_map(|link| link.signature.iter().copied()).collect())
+            let signatures = self.runs.iter().map(|(author, links)| {
+                (*author, links.iter().flat_map(|link| link.signature.iter().copied()).collect())
             });
             self.base = Saved { bytes, signatures: signatures.collect() };
             self.tail.clear();
@@ -451,13 +456,13 @@ impl Document {
             });
             match outcome {
                 Ok(Received::Applied(_) | Received::Known) => {}
-                Ok(Received::TooEarly) if vetted.author == me => {
+                Ok(Received::TooEarly(..)) if vetted.author == me => {
                     let value = |put: &crate::vetting::Put| {
                         Some((put.key.clone(), self.registers.get(&put.key)?.value.clone()))
                     };
                     rebuilt.lost.extend(vetted.puts.iter().filter_map(value));
                 }
-                Ok(Received::TooEarly) => {}
+                Ok(Received::TooEarly(..)) => {}
                 Err(_) => {
                     rebuilt.culprits.push(vetted.author.member);
                     document = Document::load(&self.name, self.session, document.base)?;
@@ -476,26 +481,32 @@ impl Document {
 
     // --- Helpers --------------------------------------------------------------------------------------------
 
-    fn chain(&self, author: Author) -> Chain {
-        self.runs
-            .get(&author)
-            .map_or_else(|| Chain::begin(&self.session, &self.name, author), |run| run.chain)
+    fn links(&self, author: Author) -> &[Link] {
+        self.runs.get(&author).map_or(&[], Vec::as_slice)
     }
 
     fn chain_before(&self, author: Author, index: usize) -> Chain {
-        let links = self.runs.get(&author).map_or(&[][..], |run| run.links.as_slice());
-        links
-            .iter()
-            .take(index)
-            .fold(Chain::begin(&self.session, &self.name, author), |chain, link| chain.next(&link.hash))
+        let before = index.checked_sub(1).and_then(|last| self.links(author).get(last));
+        before.map_or_else(|| Chain::begin(&self.session, &self.name, author), |link| link.chain)
     }
 
-    fn record(&mut self, author: Author, link: Link, last_operation: u64) {
-        let chain = self.chain(author).next(&link.hash);
-        self.last_operation.insert(link.hash, last_operation);
-        let run = self.runs.entry(author).or_insert_with(|| Run { chain, links: Vec::new() });
-        run.chain = chain;
-        run.links.push(link);
+    /// Checks the signature of a change at this place of its author's run.
+    fn verify(&self, vetted: &Vetted, index: usize) -> Result<(), Refusal> {
+        let Vetted { change, author, signed, .. } = vetted;
+        let chain = self.chain_before(*author, index).next(&change.hash().0);
+        chain.verify(author.member, &signed.signature).map_err(|refusal| {
+            // An author who forked may have signed this for the other branch, which whoever passed it on then holds. Only
+            // the beginning of a chain is the same for everybody.
+            if index == 0 { refusal } else { Refusal::Unverifiable(author.member) }
+        })
+    }
+
+    fn record(&mut self, author: Author, hash: [u8; 32], operations: (u64, u64), signature: Vec<u8>) {
+        let (first_operation, last_operation) = operations;
+        let chain = self.chain_before(author, self.links(author).len()).next(&hash);
+        self.last_operation.insert(hash, last_operation);
+        let link = Link { hash, chain, first_operation, signature };
+        self.runs.entry(author).or_default().push(link);
     }
 
     fn refresh(&mut self) {

@@ -11,7 +11,7 @@
 //! The parts: [`edit`] turns commands into values at keys, [`exchange`] speaks with the peers, [`view`] shows the
 //! project as a tree. What is stored where is in `SCHEMA.md`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use automerge::ScalarValue;
 use ed25519_dalek::SigningKey;
@@ -42,6 +42,8 @@ const MAX_QUEUED_SENDS: usize = 1_024;
 const MAX_UNSAVED_BATCHES: usize = 1_024;
 /// How long after a failed write it is tried again: at first, and at most, after twice as long each time.
 const STORE_RETRY_MS: (u64, u64) = (1_000, 8_000);
+/// Most warnings that are given once; keys cost nothing, so somebody could act in the name of any number of members.
+const MAX_WARNED: usize = 256;
 /// A document is written as a whole when this many changes have been written singly since the last time.
 const COMPACT_AFTER_CHANGES: usize = 1_000;
 
@@ -113,6 +115,8 @@ pub struct Project {
     queued_sends: usize,
     clock: SteadyClock,
     history: undo::History,
+    /// Warnings that are given once.
+    warned: BTreeSet<String>,
 }
 
 /// How much of a document is written singly.
@@ -178,6 +182,7 @@ impl Project {
             queued_sends: 0,
             clock: SteadyClock::default(),
             history: undo::History::default(),
+            warned: BTreeSet::new(),
         };
         project.load(stored);
         project.fresh_author();
@@ -319,6 +324,10 @@ impl Project {
 
     fn load(&mut self, stored: Loaded) {
         for mut entry in stored.documents {
+            // Earlier versions wrote one with each new track; nothing is shown from it.
+            if entry.name.starts_with("track/") {
+                continue;
+            }
             if !place::is_document(&entry.name) {
                 self.warn(format!("the stored document {} is of no kind this version knows", entry.name));
                 continue;
@@ -537,6 +546,13 @@ impl Project {
 
     fn warn(&mut self, text: String) {
         self.outputs.push_back(Output::Warning(text));
+    }
+
+    /// Warns of what somebody may do again and again.
+    fn warn_once(&mut self, text: String) {
+        if self.warned.len() < MAX_WARNED && self.warned.insert(text.clone()) {
+            self.warn(text);
+        }
     }
 }
 

@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::member::Author;
 use crate::vetting::SignedChange;
 
-/// Version of these messages; nodes of different versions do not exchange projects.
-pub(crate) const PROTOCOL_VERSION: u16 = 1;
+/// Version of these messages and of the documents they may name; nodes of different versions do not exchange projects.
+/// Those of version 1 had a document for each track.
+pub(crate) const PROTOCOL_VERSION: u16 = 2;
 /// Largest frame that is read, in bytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024 - 64;
 /// About how much one answer to a [`Message::Want`] carries, in bytes: some 1,400 changes, which take the
@@ -88,7 +89,7 @@ pub(crate) struct PeerState {
     summary_sent_ms: Option<u64>,
     to_ask: BTreeSet<String>,
     asked: BTreeMap<String, u64>,
-    /// Unasked changes it may still send.
+    /// Unasked changes it may still send, and frames without any.
     pub(crate) change_budget: Budget,
     /// Questions it may still ask.
     pub(crate) question_budget: Budget,

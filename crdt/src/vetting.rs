@@ -18,7 +18,9 @@
 //!
 //! **Signatures.** A member signs not the change but a digest chained over all changes of that author in that document,
 //! begun with the session and the document's name. So a signature covers everything before it, and a change can be
-//! replayed neither into another session nor into another document.
+//! replayed neither into another session nor into another document. A member who signs two changes under one number parts
+//! those who hold the one from those who hold the other: neither can check what the other passes on from then on, and
+//! neither is at fault.
 //!
 //! A node's own changes must pass as well, or its peers would hold it for hostile: their size depends on what others
 //! wrote, so [`crate::document::Document::fits`] asks before they are made.
@@ -65,6 +67,8 @@ pub(crate) struct Vetted {
     pub(crate) author: Author,
     pub(crate) puts: Vec<Put>,
     pub(crate) signed: SignedChange,
+    /// The chain whose next change its signature says it is, once that was checked: no other step is as dear.
+    pub(crate) proved: Option<Chain>,
 }
 
 impl Vetted {
@@ -95,8 +99,10 @@ pub(crate) enum Refusal {
     Shape(&'static str),
     #[error("a change does not bear its author's signature")]
     Signature,
-    #[error("an author published two different changes under one number")]
-    Forked,
+    #[error("{} published two different changes under one number", .0.name())]
+    Forked(PeerKey),
+    #[error("a change in the name of {} does not continue what came before it here", .0.name())]
+    Unverifiable(PeerKey),
 }
 
 /// Takes a change through steps 1 to 4.
@@ -137,7 +143,7 @@ pub(crate) fn vet(signed: SignedChange) -> Result<Vetted, Refusal> {
     if keys.windows(2).any(|pair| pair.first() == pair.last()) {
         return Err(Refusal::Shape("one key twice"));
     }
-    Ok(Vetted { change, author, puts, signed })
+    Ok(Vetted { change, author, puts, signed, proved: None })
 }
 
 /// Runs engine code on untrusted input; a panic becomes a refusal.
@@ -202,11 +208,24 @@ impl Chain {
     }
 
     pub(crate) fn verify(self, member: PeerKey, signature: &[u8]) -> Result<(), Refusal> {
+        #[cfg(test)]
+        PROOFS.set(PROOFS.get() + 1);
         let key = VerifyingKey::from_bytes(&member.0).map_err(|_| Refusal::Signature)?;
         let signature = Signature::from_slice(signature).map_err(|_| Refusal::Signature)?;
         // Strict: weak keys and malleable signatures, for which nodes could disagree, are refused.
         key.verify_strict(&self.0, &signature).map_err(|_| Refusal::Signature)
     }
+
+    /// How many signatures this thread has checked.
+    #[cfg(test)]
+    pub(crate) fn proofs() -> usize {
+        PROOFS.get()
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static PROOFS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use automerge::ScalarValue;
 use super::place::{self, DOCUMENTS, MIXER};
 use super::view::to_json;
 use super::{MAX_QUEUED_SENDS, MAX_UNSAVED_BATCHES, Output, Project};
-use crate::document::{Document, Received};
+use crate::document::{Cause, Document, Received};
 use crate::member::{Author, PeerKey};
 use crate::sync::{ANSWER_BYTES, DIGEST_INTERVAL_MS, Message, PROTOCOL_VERSION, PeerState, Standing};
-use crate::vetting::{MAX_DEPENDENCIES, Refusal, SignedChange, vet};
+use crate::vetting::{MAX_DEPENDENCIES, Refusal, SignedChange, Vetted, vet};
 
 /// Branches of a document that may be open; with more they are merged. A band's nodes open one each.
 const MAX_BRANCHES: usize = MAX_DEPENDENCIES / 2;
@@ -194,22 +194,35 @@ impl Project {
             // Dropped: what cannot be saved is not taken, and the digests keep reminding us.
             return;
         }
+        // The frame pays for its first change, and also if there is none.
+        if !asked && !state.change_budget.take(now) {
+            state.want(&name);
+            return;
+        }
         let mut intake = Intake::default();
-        for signed in changes {
+        for (n, signed) in changes.into_iter().enumerate() {
             let Some(state) = self.peers.get_mut(&peer) else { return };
-            if !asked && !state.change_budget.take(now) {
+            if !asked && n > 0 && !state.change_budget.take(now) {
                 state.want(&name);
                 break;
             }
             if let Err(refusal) = self.take_in(peer, &name, signed, &mut intake) {
                 self.refused(now_ms, peer, &name, refusal);
-                break;
+                // Whoever is not at fault goes on, but it was work, also in an answer.
+                let goes_on = |state: &mut PeerState| {
+                    state.standing != Standing::Ignored && state.change_budget.take(now)
+                };
+                if !self.peers.get_mut(&peer).is_some_and(goes_on) {
+                    break;
+                }
             }
             self.merge_branches(now_ms, &name, &mut intake);
         }
         self.retry_waiting(now_ms, &name, &mut intake);
+        // An answer has all that it builds on, so after one that was of no use the same question would get it again.
+        let again = if asked { intake.useful && (intake.too_early || more) } else { intake.too_early };
         if let Some(state) = self.peers.get_mut(&peer)
-            && (intake.too_early || (asked && more && intake.useful))
+            && again
         {
             state.want(&name);
         }
@@ -275,37 +288,44 @@ impl Project {
         let document = self.documents.entry(name.to_owned()).or_insert_with(|| Document::new(name, session));
         match document.receive(&vetted)? {
             Received::Known => {}
-            Received::Applied(keys) => intake.took(document, keys, vetted.signed),
-            Received::TooEarly => {
+            Received::Applied(keys) => intake.took(document, keys, vetted),
+            Received::TooEarly(cause, proved) => {
                 intake.too_early = true;
-                self.waiting.park(name, peer, vetted);
+                self.waiting.park(name, cause, peer, Vetted { proved, ..vetted });
             }
         }
         Ok(())
     }
 
-    /// Takes in what waited and now can be. Sorted by cause, one pass finds everything.
+    /// Takes in what waited for what has come.
     fn retry_waiting(&mut self, now_ms: u64, name: &str, intake: &mut Intake) {
-        for (from, vetted) in self.waiting.take(name) {
-            let Some(document) = self.documents.get_mut(name) else { return };
-            match document.receive(&vetted) {
-                Ok(Received::Applied(keys)) => {
-                    intake.took(document, keys, vetted.signed);
-                    self.merge_branches(now_ms, name, intake);
+        while let Some(cause) = intake.arrived.pop() {
+            for (from, vetted) in self.waiting.take(name, cause) {
+                let Some(document) = self.documents.get_mut(name) else { return };
+                match document.receive(&vetted) {
+                    Ok(Received::Applied(keys)) => {
+                        intake.took(document, keys, vetted);
+                        self.merge_branches(now_ms, name, intake);
+                    }
+                    Ok(Received::TooEarly(cause, proved)) => {
+                        self.waiting.park(name, cause, from, Vetted { proved, ..vetted });
+                    }
+                    Ok(Received::Known) => {}
+                    Err(refusal) => self.refused(now_ms, from, name, refusal),
                 }
-                Ok(Received::TooEarly) => self.waiting.park(name, from, vetted),
-                Ok(Received::Known) => {}
-                Err(refusal) => self.refused(now_ms, from, name, refusal),
             }
         }
     }
 
-    /// Honest nodes vet before they pass anything on, so whoever delivers a bad change is at fault.
+    /// Honest nodes vet before they pass anything on, so whoever delivers a bad change is at fault. An author who forks
+    /// leads others to pass on what is good only where they are; then only the author itself is.
     fn refused(&mut self, now_ms: u64, peer: PeerKey, name: &str, refusal: Refusal) {
         match refusal {
-            Refusal::Forked => self.warn(format!(
-                "document {name}: {refusal}; the branch that came first is kept, nodes that heard the other one stay different"
-            )),
+            Refusal::Forked(author) | Refusal::Unverifiable(author) if author != peer => {
+                self.warn_once(format!(
+                    "document {name}: {refusal}; what came first is kept, nodes that heard something else stay different"
+                ));
+            }
             Refusal::Broke(_) => {
                 self.quarantine(peer, &refusal.to_string());
                 self.rebuild(now_ms, name);
@@ -382,14 +402,18 @@ struct Intake {
     keys: Vec<String>,
     /// Keys at which too many values stand at once.
     crowded: BTreeSet<String>,
+    /// What others may have waited for.
+    arrived: Vec<Cause>,
     /// Anything was new.
     useful: bool,
     too_early: bool,
 }
 
 impl Intake {
-    fn took(&mut self, document: &Document, keys: Vec<String>, signed: SignedChange) {
+    fn took(&mut self, document: &Document, keys: Vec<String>, vetted: Vetted) {
         self.useful = true;
+        let Vetted { change, author, signed, .. } = vetted;
+        self.arrived.extend([Cause::Change(change.hash().0), Cause::Number(author, change.seq())]);
         self.crowded.extend(keys.iter().filter(|key| document.rival_count(key) > MAX_RIVALS).cloned());
         self.keys.extend(keys);
         self.accepted.push(signed);

@@ -31,12 +31,53 @@ fn drain(project: &mut Project) -> Vec<Output> {
 fn stranger(project: &mut Project) -> (SigningKey, PeerKey) {
     let key = SigningKey::from_bytes(&[99; 32]);
     let peer = PeerKey(key.verifying_key().to_bytes());
+    greet(project, peer);
+    (key, peer)
+}
+
+fn greet(project: &mut Project, peer: PeerKey) {
     project.handle_peer_connected(0, peer);
     let session = project.session;
     let digest = Message::Digest { version: crate::sync::PROTOCOL_VERSION, session, digest: [0; 32] };
     project.handle_message(0, peer, &digest.encode());
     drain(project);
-    (key, peer)
+}
+
+/// Has a peer deliver changes of the root document that nobody asked for.
+fn deliver(project: &mut Project, from: PeerKey, changes: &[SignedChange]) {
+    let (document, changes) = ("root".to_owned(), changes.to_vec());
+    let message = Message::Changes { document, changes, answers: false, more: false };
+    project.handle_message(0, from, &message.encode());
+}
+
+/// An author's next change, which sets these registers.
+fn write(document: &mut Document, author: Author, key: &SigningKey, registers: &[&str]) -> SignedChange {
+    let value = |register: &&str| ((*register).to_owned(), ScalarValue::from(author.start as i64));
+    let values: BTreeMap<String, ScalarValue> = registers.iter().map(value).collect();
+    document.stage(author, &values).unwrap();
+    document.commit(author, key, 0, &values).unwrap()
+}
+
+/// The root document of somebody who holds these changes and no others.
+fn holding(session: [u8; 32], changes: &[&SignedChange]) -> Document {
+    let mut document = Document::new("root", session);
+    for change in changes {
+        let vetted = crate::vetting::vet((*change).clone()).unwrap();
+        assert!(matches!(document.receive(&vetted), Ok(crate::document::Received::Applied(_))));
+    }
+    document
+}
+
+fn quarantined(said: &[Output]) -> Vec<PeerKey> {
+    let member = |output: &Output| match output {
+        Output::Quarantined { member, .. } => Some(*member),
+        _ => None,
+    };
+    said.iter().filter_map(member).collect()
+}
+
+fn warnings(said: &[Output]) -> usize {
+    said.iter().filter(|output| matches!(output, Output::Warning(_))).count()
 }
 
 #[test]
@@ -361,9 +402,10 @@ fn large_changes_wait_in_a_few_megabytes_and_go_with_who_brought_them() {
     assert_eq!((project.waiting.len(), project.waiting.bytes()), (0, 0));
 }
 
-/// What waits cannot be checked, so it may be forged; that must not fall back on the member whose name it bears.
+/// What waits cannot be checked, so it may be forged; that must not fall back on the member whose name it bears, nor keep
+/// out what that member says.
 #[test]
-fn who_delivers_a_forged_change_is_at_fault_and_not_the_member_it_names() {
+fn a_forged_change_that_waited_is_dropped_and_harms_nobody() {
     let mut project = project(1);
     let (_, peer) = stranger(&mut project);
     let victim = SigningKey::from_bytes(&[98; 32]);
@@ -371,35 +413,203 @@ fn who_delivers_a_forged_change_is_at_fault_and_not_the_member_it_names() {
     let author = Author { member: victims, start: 1 };
     let mut theirs = Document::new("root", project.session);
     let mut changes = Vec::new();
-    for tempo in [90.0, 91.0] {
+    for tempo in [90.0, 91.0, 92.0] {
         let values = BTreeMap::from([("transport/tempo_bpm".to_owned(), ScalarValue::F64(tempo))]);
         theirs.stage(author, &values).unwrap();
         changes.push(theirs.commit(author, &victim, 0, &values).unwrap());
     }
-    let say = |project: &mut Project, from: PeerKey, change: SignedChange| {
-        let document = "root".to_owned();
-        let message = Message::Changes { document, changes: vec![change], answers: false, more: false };
-        project.handle_message(0, from, &message.encode());
-    };
     let forged = SignedChange { signature: vec![7; 64], ..changes[1].clone() };
-    say(&mut project, peer, forged);
-    project.handle_peer_connected(0, victims);
-    let session = project.session;
-    let digest = Message::Digest { version: crate::sync::PROTOCOL_VERSION, session, digest: [0; 32] };
-    project.handle_message(0, victims, &digest.encode());
-    for change in changes {
-        say(&mut project, victims, change);
+    deliver(&mut project, peer, &[forged]);
+    greet(&mut project, victims);
+    // What the forged one is a copy of comes too early as well.
+    for at in [1, 0, 2] {
+        deliver(&mut project, victims, &changes[at..=at]);
+    }
+    assert_eq!(quarantined(&drain(&mut project)), []);
+    assert_eq!(project.number("/transport/tempo_bpm"), Some(92.0));
+    assert_eq!((project.waiting.len(), project.waiting.bytes()), (0, 0));
+}
+
+/// Only there is it certain: everybody begins a chain alike.
+#[test]
+fn who_delivers_a_forged_first_change_is_at_fault() {
+    let mut project = project(1);
+    let (_, peer) = stranger(&mut project);
+    let victim = SigningKey::from_bytes(&[98; 32]);
+    let author = Author { member: PeerKey(victim.verifying_key().to_bytes()), start: 1 };
+    let change = write(&mut holding(project.session, &[]), author, &victim, &["tracks/a/name"]);
+    deliver(&mut project, peer, &[SignedChange { signature: vec![7; 64], ..change }]);
+    assert_eq!(quarantined(&drain(&mut project)), [peer]);
+}
+
+/// One member signs two changes under number 2, tells each to one of the band, and goes on from the one.
+#[test]
+fn members_who_were_told_different_things_do_not_hold_each_other_for_forgers() {
+    for names_the_one_before in [true, false] {
+        let mut band = [project(1), project(2)];
+        let peers = [band[0].me(), band[1].me()];
+        let session = band[0].session;
+        let (key, peer) = stranger(&mut band[0]);
+        stranger(&mut band[1]);
+        let (author, other) = (Author { member: peer, start: 1 }, Author { member: peer, start: 2 });
+        let first = write(&mut holding(session, &[]), author, &key, &["tracks/a/name"]);
+        let aside = write(&mut holding(session, &[&first]), other, &key, &["tracks/b/name", "tracks/c/name"]);
+        let mut one = holding(session, &[&first, &aside]);
+        let twins = ["tracks/d/name", "tracks/e/name"]
+            .map(|register| write(&mut holding(session, &[&first]), author, &key, &[register]));
+        let third = if names_the_one_before {
+            write(&mut holding(session, &[&first, &twins[0], &aside]), author, &key, &["tracks/f/name"])
+        } else {
+            let unnumbered = write(&mut one, author, &key, &["tracks/f/name"]);
+            let mut expanded = automerge::Change::from_bytes(unnumbered.bytes).unwrap().decode();
+            expanded.seq = 3;
+            let third = automerge::Change::from(expanded);
+            let hash =
+                |change: &SignedChange| automerge::Change::from_bytes(change.bytes.clone()).unwrap().hash().0;
+            let chain = Chain::begin(&session, "root", author).next(&hash(&first)).next(&hash(&twins[0]));
+            let signature = chain.next(&third.hash().0).sign(&key);
+            SignedChange { bytes: third.raw_bytes().to_vec(), signature }
+        };
+        let [told, twin] = twins;
+        deliver(&mut band[0], peer, &[first.clone(), aside.clone(), told, third]);
+        deliver(&mut band[1], peer, &[first, aside, twin]);
+        assert_eq!((band[0].changes(), band[1].changes()), (4, 3));
+        for project in &mut band {
+            project.handle_peer_disconnected(0, peer);
+            drain(project);
+        }
+        band[0].handle_peer_connected(0, peers[1]);
+        band[1].handle_peer_connected(0, peers[0]);
+        exchange(&mut band, peers);
+        assert_eq!(band[1].warned.len(), 1, "who uses it learns of it");
+        assert!(drain(&mut band[0]).is_empty() && drain(&mut band[1]).is_empty(), "nobody asks on and on");
+        assert_eq!(band[1].waiting.len(), 0);
+        // What has nothing to do with it is shared as before.
+        let strip = format!("/mixer/strip/{}/gain_db", peers[1].name());
+        command(&mut band[1], json!([{"op": "set", "address": strip, "value": -3}])).unwrap();
+        exchange(&mut band, peers);
+        assert_eq!(band[0].number(&strip), Some(-3.0));
+    }
+}
+
+#[test]
+fn a_member_who_publishes_two_changes_under_one_number_is_kept_away_and_who_passes_it_on_is_not() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let honest = PeerKey(SigningKey::from_bytes(&[98; 32]).verifying_key().to_bytes());
+    greet(&mut project, honest);
+    let author = Author { member: peer, start: 1 };
+    let twin = |register: &str| write(&mut holding(project.session, &[]), author, &key, &[register]);
+    let twins = ["tracks/a/name", "tracks/b/name", "tracks/c/name"].map(twin);
+    let other = Author { member: peer, start: 2 };
+    let good = write(&mut holding(project.session, &[]), other, &key, &["tracks/d/name"]);
+    deliver(&mut project, honest, &[twins[0].clone(), twins[1].clone(), twins[2].clone(), good]);
+    for twin in &twins {
+        deliver(&mut project, honest, std::slice::from_ref(twin));
     }
     let said = drain(&mut project);
-    let banned: Vec<PeerKey> = said
-        .iter()
-        .filter_map(|output| match output {
-            Output::Quarantined { member, .. } => Some(*member),
-            _ => None,
-        })
+    assert_eq!((quarantined(&said), warnings(&said)), (vec![], 1));
+    assert_eq!(project.changes(), 2, "what came with them is taken");
+    deliver(&mut project, peer, &twins[1..2]);
+    assert_eq!(quarantined(&drain(&mut project)), [peer]);
+}
+
+#[test]
+fn what_waits_makes_no_work_for_what_it_does_not_wait_for() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let session = project.session;
+    let start = |start: u64| Author { member: peer, start };
+    let missing = write(&mut holding(session, &[]), start(1), &key, &["tracks/a/name"]);
+    let parked: Vec<SignedChange> = (10..210)
+        .map(|n| write(&mut holding(session, &[&missing]), start(n), &key, &["tracks/b/name"]))
         .collect();
-    assert_eq!(banned, [peer]);
-    assert_eq!(project.number("/transport/tempo_bpm"), Some(91.0));
+    deliver(&mut project, peer, &parked);
+    assert_eq!((project.waiting.len(), project.documents["root"].looks), (200, 200));
+    for _ in 0..100 {
+        deliver(&mut project, peer, &[]);
+    }
+    assert_eq!(project.documents["root"].looks, 200, "frames without changes");
+    let honest = SigningKey::from_bytes(&[98; 32]);
+    let honests = PeerKey(honest.verifying_key().to_bytes());
+    greet(&mut project, honests);
+    let mut theirs = holding(session, &[]);
+    for n in 0..50 {
+        let author = Author { member: honests, start: 1 };
+        let change = write(&mut theirs, author, &honest, &[&format!("tracks/{n}/name")]);
+        deliver(&mut project, honests, &[change]);
+    }
+    assert_eq!(project.documents["root"].looks, 250, "honest changes");
+    deliver(&mut project, peer, &[missing]);
+    assert_eq!((project.waiting.len(), project.waiting.bytes()), (0, 0));
+    assert!(project.changes() >= 251, "{}", project.changes());
+    assert_eq!(quarantined(&drain(&mut project)), []);
+}
+
+#[test]
+fn a_change_that_waits_for_many_is_proved_once() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let session = project.session;
+    let start = |start: u64| Author { member: peer, start };
+    let causes: Vec<SignedChange> = (1..=40)
+        .map(|n| write(&mut holding(session, &[]), start(n), &key, &[&format!("tracks/{n}/name")]))
+        .collect();
+    let mut all = holding(session, &causes.iter().collect::<Vec<_>>());
+    let late = write(&mut all, start(50), &key, &["tracks/late/name"]);
+    let proofs = Chain::proofs();
+    deliver(&mut project, peer, &[late]);
+    for cause in &causes {
+        deliver(&mut project, peer, std::slice::from_ref(cause));
+    }
+    assert_eq!((project.changes(), project.waiting.len()), (41, 0));
+    assert_eq!(Chain::proofs() - proofs, 41);
+}
+
+#[test]
+fn changes_that_come_backwards_are_all_taken_in_once_the_first_is_there() {
+    let mut project = project(1);
+    let (key, peer) = stranger(&mut project);
+    let mut theirs = holding(project.session, &[]);
+    let author = |n: u64| Author { member: peer, start: n % 3 };
+    let changes: Vec<SignedChange> =
+        (0..60).map(|n| write(&mut theirs, author(n), &key, &[&format!("tracks/{n}/name")])).collect();
+    for change in changes.iter().rev() {
+        deliver(&mut project, peer, std::slice::from_ref(change));
+    }
+    assert_eq!((project.changes(), project.waiting.len(), project.waiting.bytes()), (60, 0, 0));
+    assert_eq!(project.documents["root"].digest(), theirs.digest());
+    let looks = project.documents["root"].looks;
+    assert!(looks <= 180, "{looks} looks");
+}
+
+#[test]
+fn documents_of_an_earlier_version_are_passed_over_and_its_nodes_only_not_spoken_with() {
+    let mut project = project(1);
+    let stored = |name: &str| {
+        let mut document = Document::new(name, project.session);
+        let author = Author { member: project.me(), start: 1 };
+        let values = BTreeMap::from([("name".to_owned(), ScalarValue::from("Bass"))]);
+        document.stage(author, &values).unwrap();
+        document.commit(author, &SigningKey::from_bytes(&[1; 32]), 0, &values).unwrap();
+        let saved = document.check().unwrap().clone();
+        crate::storage::StoredDocument { name: name.into(), snapshots: vec![(1, saved)], log: Vec::new() }
+    };
+    let config =
+        Config { signing_key: SigningKey::from_bytes(&[1; 32]), session: "jam".into(), seed: [2; 32] };
+    let documents = vec![stored("root"), stored("track/abc")];
+    let mut loaded = Project::new(config, Loaded { notes: Vec::new(), documents });
+    assert_eq!((loaded.changes(), drain(&mut loaded)), (1, vec![]));
+
+    let older = PeerKey(SigningKey::from_bytes(&[98; 32]).verifying_key().to_bytes());
+    project.handle_peer_connected(0, older);
+    let digest = Message::Digest { version: 1, session: project.session, digest: [0; 32] };
+    let summary = Message::Summary { documents: vec![("track/abc".into(), [0; 32])], answer: true };
+    for message in [digest, summary] {
+        project.handle_message(0, older, &message.encode());
+    }
+    let said = drain(&mut project);
+    assert_eq!((quarantined(&said), warnings(&said)), (vec![], 1));
 }
 
 /// First changes of one member under many numbers of starts: nothing about them is wrong, and none builds on another.

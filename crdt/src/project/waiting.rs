@@ -1,12 +1,15 @@
 //! Changes that wait for what they build on.
 //!
-//! Problem: changes overtake each other, so one may come before what it depends on. Until that is there, its author's
-//! signature cannot be checked, so anybody can send any number of such changes in anybody's name. Idea: keep a bounded
-//! amount, of each peer and in all, each with who delivered it: with that peer they go, and that peer is at fault if one
-//! turns out to be forged. What is not kept is asked for again by the digests.
+//! Problem: changes overtake each other, so one may come before what it depends on. Until its author's change before it
+//! is there, the signature cannot be checked, so anybody can send any number of such changes in anybody's name. Idea:
+//! keep a bounded amount, of each peer and in all, each with who delivered it, and with that peer they go. Each waits
+//! under one change that it lacks, so what comes makes no work but for what waited for it. What is not kept is asked for
+//! again by the digests.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use crate::document::Cause;
 use crate::member::PeerKey;
 use crate::vetting::Vetted;
 
@@ -17,36 +20,41 @@ const MAX_PEER_BYTES: usize = 2 * 1024 * 1024;
 /// Most memory for all of them, in bytes.
 const MAX_BYTES: usize = 4 * MAX_PEER_BYTES;
 
-/// A place that grows along every dependency: the first operation, and the hash.
-type Place = (u64, [u8; 32]);
+/// A change by its hash and its signature: the hash alone would let a forged copy keep out the genuine one.
+type Delivered = ([u8; 32], Vec<u8>);
 
-/// What waits, by document, causes first.
+/// What waits, by document and what it waits for.
 #[derive(Default)]
 pub(super) struct Waiting {
-    documents: BTreeMap<String, BTreeMap<Place, (PeerKey, Vetted)>>,
+    causes: BTreeMap<(String, Cause), BTreeMap<Delivered, (PeerKey, Vetted)>>,
+    changes: usize,
     bytes: BTreeMap<PeerKey, usize>,
 }
 
 impl Waiting {
     /// Keeps a change that `from` delivered, if there is room.
-    pub(super) fn park(&mut self, document: &str, from: PeerKey, vetted: Vetted) {
+    pub(super) fn park(&mut self, document: &str, cause: Cause, from: PeerKey, vetted: Vetted) {
         let (memory, of_peer) = (vetted.memory(), self.bytes.get(&from).copied().unwrap_or(0));
-        if self.len() >= MAX_CHANGES || of_peer + memory > MAX_PEER_BYTES || self.bytes() + memory > MAX_BYTES
+        if self.changes >= MAX_CHANGES
+            || of_peer + memory > MAX_PEER_BYTES
+            || self.bytes() + memory > MAX_BYTES
         {
             return;
         }
-        let place = (vetted.change.start_op().get(), vetted.change.hash().0);
-        let waiting = self.documents.entry(document.to_owned()).or_default();
-        // The first delivery stays: if it is forged, its peer is found out and the change is asked for again.
-        if let std::collections::btree_map::Entry::Vacant(entry) = waiting.entry(place) {
+        let delivered = (vetted.change.hash().0, vetted.signed.signature.clone());
+        let waiting = self.causes.entry((document.to_owned(), cause)).or_default();
+        if let Entry::Vacant(entry) = waiting.entry(delivered) {
             entry.insert((from, vetted));
+            self.changes += 1;
             *self.bytes.entry(from).or_default() += memory;
         }
     }
 
-    /// Takes out all that waits in a document, causes first.
-    pub(super) fn take(&mut self, document: &str) -> Vec<(PeerKey, Vetted)> {
-        let taken: Vec<_> = self.documents.remove(document).unwrap_or_default().into_values().collect();
+    /// Takes out all that waits in a document for a change that has come.
+    pub(super) fn take(&mut self, document: &str, cause: Cause) -> Vec<(PeerKey, Vetted)> {
+        let taken = self.causes.remove(&(document.to_owned(), cause)).unwrap_or_default();
+        let taken: Vec<_> = taken.into_values().collect();
+        self.changes -= taken.len();
         for (from, vetted) in &taken {
             self.give_back(*from, vetted.memory());
         }
@@ -56,14 +64,16 @@ impl Waiting {
     /// Forgets what a peer delivered.
     pub(super) fn forget(&mut self, peer: PeerKey) {
         self.bytes.remove(&peer);
-        for waiting in self.documents.values_mut() {
+        for waiting in self.causes.values_mut() {
             waiting.retain(|_, (from, _)| *from != peer);
         }
-        self.documents.retain(|_, waiting| !waiting.is_empty());
+        self.causes.retain(|_, waiting| !waiting.is_empty());
+        self.changes = self.causes.values().map(BTreeMap::len).sum();
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.documents.values().map(BTreeMap::len).sum()
+        self.changes
     }
 
     /// The memory of all that waits.

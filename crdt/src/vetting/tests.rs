@@ -120,11 +120,15 @@ fn nothing_compressed_is_inflated() {
 
 #[test]
 fn a_change_somebody_else_signed_is_refused() {
-    let (mut forger, mut document) = Forger::with_history(3);
-    let bytes = forger.write(|doc| doc.put(ROOT, "a", 1).unwrap());
-    let mut signed = forger.sign(bytes);
-    signed.signature = forger.chain.sign(&SigningKey::from_bytes(&[4; 32]));
-    assert_eq!(document.receive(&vet(signed).unwrap()), Err(Refusal::Signature));
+    for history in [0, 3] {
+        let (mut forger, mut document) = Forger::with_history(history);
+        let bytes = forger.write(|doc| doc.put(ROOT, "a", 1).unwrap());
+        let mut signed = forger.sign(bytes);
+        signed.signature = forger.chain.sign(&SigningKey::from_bytes(&[4; 32]));
+        let unverifiable = Refusal::Unverifiable(forger.author.member);
+        let refusal = if history == 0 { Refusal::Signature } else { unverifiable };
+        assert_eq!(document.receive(&vet(signed).unwrap()), Err(refusal));
+    }
 }
 
 #[test]
@@ -176,7 +180,10 @@ fn a_second_change_under_one_number_is_recognised() {
     forger.chain = chain;
     let second = twin.get_last_local_change().unwrap().raw_bytes().to_vec();
     let second = vet(forger.sign(second)).unwrap();
-    assert_eq!(document.receive(&second), Err(Refusal::Forked));
+    let forked = Err(Refusal::Forked(forger.author.member));
+    assert_eq!(document.receive(&second), forked);
+    let mut loaded = Document::load(NAME, SESSION, document.check().unwrap().clone()).unwrap();
+    assert_eq!(loaded.receive(&second), forked);
 }
 
 #[test]

@@ -215,7 +215,8 @@ fn output_file(
     if !metadata.is_file() {
         return Err(WavError::NoFile { path: output.to_owned() }.into());
     }
-    if recordings.0.insert(existing) {
+    // The number of a recording that was deleted goes to a new file; every recording has a header.
+    if recordings.0.insert(existing) || metadata.len() == 0 {
         file.set_len(0).map_err(failed)?;
         return Ok((file, output.to_owned()));
     }

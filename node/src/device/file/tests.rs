@@ -87,6 +87,23 @@ fn a_device_that_is_opened_again_keeps_what_was_recorded() {
 }
 
 #[test]
+fn a_recording_that_was_deleted_is_made_again_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.wav"), folder.path().join("out.wav"));
+    let mut recordings = Recordings::default();
+    std::fs::write(&output, "recorded").unwrap();
+    let (_, taken) = output_file(&input, &output, &mut recordings).unwrap();
+    assert_eq!(taken, output);
+    std::fs::remove_file(&output).unwrap();
+    // The file system may give its number to the next file; here the number is known to be an earlier recording's.
+    std::fs::write(&output, "").unwrap();
+    recordings.0.insert(id(&std::fs::metadata(&output).unwrap()));
+    let (_, taken) = output_file(&input, &output, &mut recordings).unwrap();
+    assert_eq!(taken, output);
+    assert!(!folder.path().join("out-2.wav").exists());
+}
+
+#[test]
 fn a_pipe_is_refused_at_once_whether_or_not_anybody_reads() {
     let folder = tempfile::tempdir().unwrap();
     let (input, pipe) = (folder.path().join("in.wav"), folder.path().join("pipe"));

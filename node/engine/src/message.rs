@@ -28,6 +28,11 @@ impl HostTime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 
+impl SourceId {
+    /// The instrument of the player at this node. No solo of mine silences it, and a solo of [`StripId::Own`] is its own.
+    pub const OWN_INSTRUMENT: SourceId = SourceId(0);
+}
+
 /// Whose strip is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StripId {

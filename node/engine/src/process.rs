@@ -364,9 +364,16 @@ impl Engine {
         let present = || self.slots.iter().filter(|slot| slot.is_present());
         let soloed = self.own.strip.solo || present().any(|slot| slot.channel.strip.solo);
         let soloed_by_me = present().any(|slot| slot.channel.monitor.solo);
-        self.own.set_gains(soloed, false, ramp_frames);
+        // What I hear of myself stays on a solo of mine, be it my voice or my keys.
+        let own_left_out = soloed && !self.own.strip.solo;
+        self.own.set_gains(own_left_out, ramp_frames);
         for slot in &mut self.slots {
-            slot.channel.set_gains(soloed, soloed_by_me, ramp_frames);
+            let Channel { strip, monitor, .. } = &slot.channel;
+            let left_out = match slot.id {
+                Some(SourceId::OWN_INSTRUMENT) => own_left_out,
+                _ => soloed && !strip.solo || soloed_by_me && !monitor.solo,
+            };
+            slot.channel.set_gains(left_out, ramp_frames);
         }
     }
 }
@@ -439,11 +446,9 @@ impl Channel {
         Self { strip: Strip::default(), monitor, left: Ramp::resting_at(gain), right: Ramp::resting_at(gain) }
     }
 
-    fn set_gains(&mut self, soloed: bool, soloed_by_me: bool, ramp_frames: u32) {
-        let silent = self.strip.mute
-            || self.monitor.mute
-            || (soloed && !self.strip.solo)
-            || (soloed_by_me && !self.monitor.solo);
+    /// `left_out`: somebody else is soloed.
+    fn set_gains(&mut self, left_out: bool, ramp_frames: u32) {
+        let silent = self.strip.mute || self.monitor.mute || left_out;
         let gain = if silent { 0.0 } else { from_db(self.strip.gain_db) * from_db(self.monitor.gain_db) };
         let pan = self.strip.pan + self.monitor.pan;
         let pan = if pan.is_finite() { pan.clamp(-1.0, 1.0) } else { 0.0 };

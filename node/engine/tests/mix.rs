@@ -187,6 +187,26 @@ fn my_solo_is_of_bandmates_and_leaves_me_in() {
 }
 
 #[test]
+fn my_own_instrument_stays_on_my_solo_and_on_a_solo_of_me() {
+    let mut room = Room::new(4, 1);
+    // A level in its place is as good as notes.
+    room.join(SourceId::OWN_INSTRUMENT.0, 0.25);
+    room.join(1, 0.125);
+    room.join(2, 0.5);
+    let solo_bob =
+        |solo| Command::SetMonitor(StripId::Source(SourceId(1)), Monitor { solo, ..Monitor::default() });
+    room.send(solo_bob(true));
+    assert_eq!(room.settle(&[]), [0.375, 0.375], "my keys and Bob");
+    room.send(solo_bob(false));
+    let solo_me = |solo| Command::SetStrip(StripId::Own, Strip { solo, ..Strip::default() });
+    room.send(solo_me(true));
+    assert_eq!(room.settle(&[]), [0.25, 0.25], "the band hears me alone, and so do I");
+    room.send(solo_me(false));
+    room.send(strip(1, Strip { solo: true, ..Strip::default() }));
+    assert_eq!(room.settle(&[]), [0.125, 0.125], "the band hears Bob alone");
+}
+
+#[test]
 fn my_pan_adds_to_the_bands() {
     let mut room = Room::new(4, 1);
     room.join(1, 0.25);

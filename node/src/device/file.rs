@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -195,17 +195,28 @@ fn output_file(
 ) -> Result<(File, PathBuf), DeviceError> {
     let failed = |error: std::io::Error| unwritable(output, &error);
     // Not emptied yet: it may be the very file that is played, by another name.
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(output).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    // A pipe that nobody reads would be waited for, for ever.
+    options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(output).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => WavError::NoFile { path: output.to_owned() },
+        _ => unwritable(output, &error),
+    })?;
     let metadata = file.metadata().map_err(failed)?;
     let existing = id(&metadata);
     if std::fs::metadata(input).is_ok_and(|metadata| id(&metadata) == existing) {
         return Err(WavError::SameFile { path: output.to_owned() }.into());
     }
-    // A pipe or /dev/null keeps nothing.
-    if !metadata.is_file() {
+    // /dev/null keeps nothing.
+    if metadata.file_type().is_char_device() {
         return Ok((file, output.to_owned()));
     }
-    if recordings.0.insert(existing) {
+    // A header is written again and again as the recording grows, which a pipe cannot take.
+    if !metadata.is_file() {
+        return Err(WavError::NoFile { path: output.to_owned() }.into());
+    }
+    // The number of a recording that was deleted goes to a new file; every recording has a header.
+    if recordings.0.insert(existing) || metadata.len() == 0 {
         file.set_len(0).map_err(failed)?;
         return Ok((file, output.to_owned()));
     }

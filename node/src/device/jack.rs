@@ -16,13 +16,14 @@
 //! libjack can wait forever on a server that stopped answering, so opening and closing happen on a thread that is given
 //! up after a while. libjack is loaded at run time: a machine without it gets an error, not a missing library.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ::jack::{
     AsyncClient, AudioIn, AudioOut, Client, ClientOptions, ClientStatus, Control, Frames, LatencyType,
-    MidiIn, MidiOut, NotificationHandler, Port, PortFlags, PortSpec, ProcessHandler, ProcessScope, RawMidi,
+    MidiIn, MidiOut, NotificationHandler, Port, PortFlags, PortId, PortSpec, ProcessHandler, ProcessScope,
+    RawMidi,
 };
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -33,6 +34,7 @@ use super::{
     MAX_PERIOD_FRAMES, Make, OUTPUT_CHANNELS, Opened, Realtime, Refused, Running, monotonic_ns,
 };
 
+const MIDI_IN: &str = "midi_in";
 /// JACK's own limit on a period.
 const MAX_JACK_FRAMES: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,7 +68,8 @@ pub(super) fn open<'a>(
     let (midi_in_sender, midi_in) = RingBuffer::new(QUEUE_EVENTS);
     let (midi_out, midi_out_receiver) = RingBuffer::new(QUEUE_EVENTS);
     let silence = Arc::new(Silence::default());
-    let notify = Notify { signals: signals.clone(), stats: stats.clone() };
+    let parted = Arc::new(AtomicBool::new(false));
+    let notify = Notify { signals: signals.clone(), stats: stats.clone(), parted: parted.clone() };
     let process = Process {
         driven: Driven::new(make(&opened), &opened, stats.clone(), signals.clone()),
         ports,
@@ -74,6 +77,7 @@ pub(super) fn open<'a>(
         output: vec![0.0; MAX_JACK_FRAMES * OUTPUT_CHANNELS],
         midi_in: midi_in_sender,
         played: Ends::default(),
+        parted,
         midi_out: midi_out_receiver,
         due: DueQueue::new(),
         sounding: Keys::default(),
@@ -160,7 +164,7 @@ fn register(client: &Client) -> Result<Ports, DeviceError> {
     Ok(Ports {
         inputs: [port(client, "in_1", AudioIn::default())?, port(client, "in_2", AudioIn::default())?],
         outputs: [port(client, "out_1", AudioOut::default())?, port(client, "out_2", AudioOut::default())?],
-        midi_in: port(client, "midi_in", MidiIn::default())?,
+        midi_in: port(client, MIDI_IN, MidiIn::default())?,
         midi_out: port(client, "midi_out", MidiOut::default())?,
     })
 }
@@ -178,7 +182,7 @@ fn connect_to_system(client: &Client, name: &str) {
         let _ = client.connect_ports_by_name(&format!("{name}:{output}"), playback);
     }
     for source in client.ports(None, midi, PortFlags::IS_PHYSICAL | PortFlags::IS_OUTPUT) {
-        let _ = client.connect_ports_by_name(&source, &format!("{name}:midi_in"));
+        let _ = client.connect_ports_by_name(&source, &format!("{name}:{MIDI_IN}"));
     }
 }
 
@@ -242,6 +246,7 @@ impl Silence {
 struct Notify {
     signals: Arc<Signals>,
     stats: Arc<DeviceStats>,
+    parted: Arc<AtomicBool>,
 }
 
 impl NotificationHandler for Notify {
@@ -256,10 +261,23 @@ impl NotificationHandler for Notify {
         Control::Continue
     }
 
+    fn ports_connected(&mut self, client: &Client, one: PortId, other: PortId, are_connected: bool) {
+        if !are_connected && [one, other].into_iter().any(|port| is_midi_in(client, port)) {
+            self.parted.store(true, Relaxed);
+        }
+    }
+
     fn xrun(&mut self, _: &Client) -> Control {
         self.stats.count_xruns(1);
         Control::Continue
     }
+}
+
+/// Whether that is our own `midi_in`. libjack looks it up without asking the server, which a notification may not.
+fn is_midi_in(client: &Client, port: PortId) -> bool {
+    client
+        .port_by_id(port)
+        .is_some_and(|port| client.is_mine(&port) && port.short_name().is_ok_and(|name| name == MIDI_IN))
 }
 
 /// Called on libjack's realtime thread. Everything it touches was allocated before.
@@ -271,6 +289,8 @@ struct Process {
     midi_in: Producer<MidiEvent>,
     /// What the node knows of what is held on `midi_in`.
     played: Ends,
+    /// Somebody who played into `midi_in` no longer can.
+    parted: Arc<AtomicBool>,
     midi_out: Consumer<MidiEvent>,
     due: DueQueue,
     /// What sounds at `midi_out`.
@@ -341,7 +361,7 @@ impl Process {
     /// When the queue is full the newest event is dropped, as the reader has been away for a thousand events; the end of a
     /// note waits.
     fn receive_midi(&mut self, scope: &ProcessScope, cycle_ns: u64) {
-        let Self { ports, midi_in, played, rate_hz, .. } = self;
+        let Self { ports, midi_in, played, parted, rate_hz, .. } = self;
         let mut push = |event| midi_in.push(event).is_ok();
         played.catch_up(&mut push);
         for raw in ports.midi_in.iter(scope) {
@@ -349,6 +369,12 @@ impl Process {
             if let Some(event) = MidiEvent::new(time_ns, raw.bytes) {
                 let _ = played.pass(event, &mut push);
             }
+        }
+        // The port does not say who plays what, so everything is let go. Only now: this cycle may still carry the
+        // last of who has gone.
+        if parted.swap(false, Relaxed) {
+            played.let_go(cycle_ns);
+            played.catch_up(&mut push);
         }
     }
 

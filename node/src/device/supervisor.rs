@@ -146,7 +146,11 @@ impl Audio {
 
     /// Numbers about the callback, since the first opening.
     pub fn stats(&self) -> StatsSnapshot {
-        self.stats.snapshot()
+        let stats = self.stats.snapshot();
+        // The numbers outlive the device, and these two have no word of their own.
+        let has_latency = !matches!(lock(&self.shared.info).host.as_str(), "null" | "file");
+        let output_latency_frames = if has_latency { stats.output_latency_frames } else { 0 };
+        StatsSnapshot { output_latency_frames, ..stats }
     }
 
     /// The next thing that happened to the device.
@@ -171,13 +175,8 @@ impl Audio {
 
     /// How long after the start of a callback its first frame leaves the sound card, by the device's own word.
     pub fn output_latency_ns(&self) -> u64 {
-        let info = lock(&self.shared.info);
-        // The numbers outlive the device, and these two have no word of their own.
-        if matches!(info.host.as_str(), "null" | "file") {
-            return 0;
-        }
-        let frames = u64::from(self.stats.snapshot().output_latency_frames);
-        frames * 1_000_000_000 / u64::from(info.rate_hz.max(1))
+        let rate_hz = lock(&self.shared.info).rate_hz;
+        u64::from(self.stats().output_latency_frames) * 1_000_000_000 / u64::from(rate_hz.max(1))
     }
 
     /// Stops the device; returns within about three seconds even if its driver hangs.
@@ -431,4 +430,25 @@ fn may_be_blocked(error: &DeviceError) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each lock guards one assignment, so the value is whole even if its holder panicked.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, feature = "devices"))]
+mod tests {
+    use super::super::tests::{Echo, config};
+    use super::*;
+
+    #[test]
+    fn what_plays_into_the_void_has_no_latency_of_the_card_before_it() {
+        let audio = Audio::start(config(AudioChoice::Null), |_| Box::new(Echo)).unwrap();
+        // As a card leaves it behind.
+        audio.stats.note_output_latency(960);
+        for (host, frames, ns) in [("alsa", 960, 20_000_000), ("null", 0, 0), ("file", 0, 0)] {
+            lock(&audio.shared.info).host = host.to_owned();
+            assert_eq!(
+                (audio.stats().output_latency_frames, audio.output_latency_ns()),
+                (frames, ns),
+                "{host}"
+            );
+        }
+    }
 }

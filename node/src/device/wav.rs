@@ -4,8 +4,9 @@
 //! the header is checked before memory is taken, memory grows with what is really read, and there is a limit.
 //! Resampling happens here, once, so that the audio thread only copies.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::BufReader;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavReader, WavSpec};
@@ -58,6 +59,14 @@ pub enum WavError {
         /// The file to be recorded.
         path: PathBuf,
     },
+    /// The recording would go into a pipe, a socket or a disk.
+    #[error(
+        "{path} is not a regular file, and a WAV file cannot be recorded into anything else; name another file, or none to record nothing"
+    )]
+    NoFile {
+        /// What was to be recorded into.
+        path: PathBuf,
+    },
     /// The recording could not be made.
     #[error("cannot write {path}: {reason}; check that its folder exists and the disk has room")]
     Write {
@@ -84,7 +93,8 @@ pub(super) struct Clip {
 /// Reads `path` as it is. Takes time and memory in proportion to the file's real length.
 pub(super) fn read(path: &Path) -> Result<Clip, WavError> {
     let unreadable = |error| WavError::Read { path: path.to_owned(), error };
-    let file = File::open(path).map_err(unreadable)?;
+    // A pipe that nobody writes into would be waited for, for ever.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         let reason = "it is not a regular file".to_owned();
         return Err(WavError::Format { path: path.to_owned(), reason });

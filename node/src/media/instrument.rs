@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_all_notes_off_at_once_is_played_as_before() {
+        let (mut engine, writer) = instrument();
+        let mut feed = InstrumentFeed::new(Some(writer));
+        feed.push(HostTime(0), &[0xC0, 33]).unwrap();
+        feed.push(HostTime(0), &NOTE_ON).unwrap();
+        feed.all_notes_off();
+        feed.push(HostTime(0), &NOTE_ON).unwrap();
+        feed.push(HostTime(1_020_000_000), &[0x80, 60, 0]).unwrap();
+        assert!(listen(&mut engine) == play(&[&[0xC0, 33]], false));
+    }
+
+    #[test]
     fn values_go_on_to_the_parameter_that_was_selected() {
         let (mut engine, writer) = instrument();
         let mut feed = InstrumentFeed::new(None);

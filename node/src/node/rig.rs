@@ -35,8 +35,6 @@ use crate::{
 /// Sources of the engine: every peer the session can have, twice for the moment in which one is replaced, and the
 /// player's own instrument.
 const MAX_SOURCES: usize = 2 * MAX_PEERS + 1;
-/// The player's own instrument.
-const OWN_INSTRUMENT: SourceId = SourceId(0);
 /// Time between two streams that the others are told of, who send a member away that announces more than eight in ten seconds
 /// (`session::MAX_CHURN`).
 pub const BETWEEN_STREAMS: Duration = Duration::from_millis(1_300);
@@ -168,7 +166,7 @@ impl Rig {
             strips: BTreeMap::new(),
             own_strip: Strip::default(),
             members: BTreeMap::new(),
-            next_source: OWN_INSTRUMENT.0 + 1,
+            next_source: SourceId::OWN_INSTRUMENT.0 + 1,
             timeline: None,
             metronome: engine::Metronome { on: false, gain_db: -6.0 },
             input: Input::default(),
@@ -458,7 +456,7 @@ impl Rig {
     }
 
     fn own_instrument(&mut self) -> Option<MidiWriter> {
-        let (writer, has_own_instrument) = self.instrument(OWN_INSTRUMENT);
+        let (writer, has_own_instrument) = self.instrument(SourceId::OWN_INSTRUMENT);
         self.has_own_instrument = has_own_instrument;
         writer
     }

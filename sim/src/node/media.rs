@@ -161,7 +161,7 @@ impl Media {
             offset_steps: 0,
             position: None,
             next_observe: LocalTime::default(),
-            next_source: 0,
+            next_source: SourceId::OWN_INSTRUMENT.0 + 1,
             frames: 0,
             input: vec![0.0; card.period_frames * INPUTS],
             output: vec![0.0; card.period_frames * 2],

@@ -14,7 +14,7 @@ mod tuning;
 mod vetting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustysynth::{SoundFont, Synthesizer, SynthesizerSettings};
@@ -44,7 +44,7 @@ pub struct MidiFull;
 #[derive(Debug)]
 pub struct MidiWriter {
     events: Producer<Event>,
-    panic: Arc<AtomicBool>,
+    epoch: Arc<AtomicU32>,
 }
 
 impl MidiWriter {
@@ -56,12 +56,15 @@ impl MidiWriter {
     /// # Errors
     /// [`MidiFull`] when 1,024 events wait already.
     pub fn push(&mut self, due: HostTime, message: [u8; 3]) -> Result<(), MidiFull> {
-        self.events.push(Event { due, message }).map_err(|_| MidiFull)
+        // Only this end writes it.
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        self.events.push(Event { due, message, epoch }).map_err(|_| MidiFull)
     }
 
-    /// Releases all notes and forgets all events that are not due yet. Works when the queue is full too.
+    /// Releases all notes and forgets all events that are not due yet, but none that is pushed from now on. Works when
+    /// the queue is full too.
     pub fn all_notes_off(&self) {
-        self.panic.store(true, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -75,6 +78,8 @@ pub struct Instrument(pub(crate) Box<InstrumentVoice>);
 struct Event {
     due: HostTime,
     message: [u8; 3],
+    /// Times that all notes were off before it.
+    epoch: u32,
 }
 
 /// A vetted SoundFont.
@@ -91,7 +96,9 @@ pub(crate) struct InstrumentVoice {
     /// By channel.
     tuning: [Tuning; Synthesizer::CHANNEL_COUNT],
     events: Consumer<Event>,
-    panic: Arc<AtomicBool>,
+    epoch: Arc<AtomicU32>,
+    /// As far as it is carried out.
+    epoch_now: u32,
     /// Sorted, the next due last.
     pending: Vec<Event>,
     left: Vec<f32>,
@@ -149,15 +156,25 @@ impl InstrumentVoice {
     }
 
     fn collect(&mut self) {
-        if self.panic.swap(false, Ordering::Acquire) {
-            while self.events.pop().is_ok() {}
-            self.all_notes_off();
-        }
+        self.follow(self.epoch.load(Ordering::Acquire));
         while self.pending.len() < PENDING_EVENTS {
             let Ok(event) = self.events.pop() else { return };
+            // All notes may have gone off since, before this one.
+            self.follow(event.epoch);
+            if event.epoch != self.epoch_now {
+                continue;
+            }
             // Events of one moment keep their order.
             let place = self.pending.partition_point(|other| other.due > event.due);
             self.pending.insert(place, event);
+        }
+    }
+
+    /// Lets all notes go if `epoch`, which wraps, is a later one.
+    fn follow(&mut self, epoch: u32) {
+        if epoch.wrapping_sub(self.epoch_now).cast_signed() > 0 {
+            self.epoch_now = epoch;
+            self.all_notes_off();
         }
     }
 
@@ -211,18 +228,19 @@ pub(crate) fn instrument(
     let synthesizer =
         Synthesizer::new(&sounds.font, &settings).map_err(|error| InstrumentError(error.to_string()))?;
     let (producer, events) = RingBuffer::new(QUEUE_EVENTS);
-    let panic = Arc::new(AtomicBool::new(false));
+    let epoch = Arc::new(AtomicU32::new(0));
     let voice = InstrumentVoice {
         synthesizer,
         headroom_semitones: sounds.headroom_semitones,
         tuning: [Tuning::default(); Synthesizer::CHANNEL_COUNT],
         events,
-        panic: Arc::clone(&panic),
+        epoch: Arc::clone(&epoch),
+        epoch_now: 0,
         pending: Vec::with_capacity(PENDING_EVENTS),
         left: vec![0.0; max_period_frames],
         right: vec![0.0; max_period_frames],
     };
-    Ok((MidiWriter { events: producer, panic }, Instrument(Box::new(voice))))
+    Ok((MidiWriter { events: producer, epoch }, Instrument(Box::new(voice))))
 }
 
 /// Reads a SoundFont, or makes the built-in one, for instruments that play at `rate_hz`.

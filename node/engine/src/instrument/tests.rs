@@ -113,6 +113,23 @@ fn all_notes_off_releases_held_and_coming_notes_even_under_the_pedal() {
 }
 
 #[test]
+fn all_notes_off_forgets_what_came_before_and_nothing_after() {
+    let mut stage = Stage::new();
+    stage.writer.push(HostTime(0), [0x90, 69, 100]).unwrap();
+    stage.writer.all_notes_off();
+    stage.writer.push(HostTime(0), [0x90, 45, 100]).unwrap();
+    stage.writer.all_notes_off();
+    assert!(peak(&stage.play(0.1)) < 1e-3);
+    stage.writer.all_notes_off();
+    stage.writer.push(HostTime(0), [0xc0, 33, 0]).unwrap();
+    stage.writer.push(HostTime(0), [0x90, 45, 100]).unwrap();
+    let heard = stage.play(0.6);
+    assert!(peak(&heard) > 0.02);
+    let found = pitch(&heard[14_400..20_000]);
+    assert!((found / 110.0 - 1.0).abs() < 0.02, "{found}");
+}
+
+#[test]
 fn flood_and_garbage_are_bounded() {
     let mut stage = Stage::new();
     let mut seed = 1u32;

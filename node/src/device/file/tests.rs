@@ -87,6 +87,42 @@ fn a_device_that_is_opened_again_keeps_what_was_recorded() {
 }
 
 #[test]
+fn a_recording_that_was_deleted_is_made_again_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.wav"), folder.path().join("out.wav"));
+    let mut recordings = Recordings::default();
+    std::fs::write(&output, "recorded").unwrap();
+    let (_, taken) = output_file(&input, &output, &mut recordings).unwrap();
+    assert_eq!(taken, output);
+    std::fs::remove_file(&output).unwrap();
+    // The file system may give its number to the next file; here the number is known to be an earlier recording's.
+    std::fs::write(&output, "").unwrap();
+    recordings.0.insert(id(&std::fs::metadata(&output).unwrap()));
+    let (_, taken) = output_file(&input, &output, &mut recordings).unwrap();
+    assert_eq!(taken, output);
+    assert!(!folder.path().join("out-2.wav").exists());
+}
+
+#[test]
+fn a_pipe_is_refused_at_once_whether_or_not_anybody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, pipe) = (folder.path().join("in.wav"), folder.path().join("pipe"));
+    write_take(&input);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let refused = |input: &Path, output: &Path| {
+        crate::device::open(&choice(input, output), |_| panic!("never built")).err().unwrap().to_string()
+    };
+    assert!(refused(&input, &pipe).contains("name another file"));
+    let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    assert!(refused(&input, &pipe).contains("name another file"));
+    drop(reader);
+    assert!(refused(&pipe, &folder.path().join("out.wav")).contains("regular file"), "nor is it waited for");
+    // What keeps nothing takes everything.
+    let running = crate::device::open(&choice(&input, Path::new("/dev/null")), |_| Box::new(Echo)).unwrap();
+    wait_for("some sound", || running.stats().callbacks() >= 10);
+}
+
+#[test]
 fn a_recording_over_its_own_take_is_refused_by_whichever_name() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.wav");

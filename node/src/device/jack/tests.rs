@@ -379,6 +379,62 @@ fn a_reader_that_was_away_misses_beginnings_and_no_ends() {
     });
 }
 
+/// A keyboard that says `says` once, when it is switched on, and then nothing.
+fn keyboard(says: Vec<[u8; 3]>) -> AsyncClient<(), impl ProcessHandler> {
+    let (client, _) = Client::new("keyboard", ClientOptions::NO_START_SERVER).unwrap();
+    let mut port = client.register_port("keys", MidiOut::default()).unwrap();
+    let mut waits = true;
+    let process = move |_: &Client, scope: &ProcessScope| {
+        let is_heard = port.connected_count().is_ok_and(|count| count > 0);
+        let mut writer = port.writer(scope);
+        if is_heard && std::mem::take(&mut waits) {
+            for message in &says {
+                writer.write(&RawMidi { time: 0, bytes: message }).unwrap();
+            }
+        }
+        Control::Continue
+    };
+    client.activate_async((), ::jack::contrib::ClosureProcessHandler::new(process)).unwrap()
+}
+
+#[test]
+fn a_keyboard_that_goes_lets_go_of_its_keys_and_pedals() {
+    story("a_keyboard_that_goes_lets_go_of_its_keys_and_pedals", || {
+        let _server = Server::up(48_000, 128);
+        let mut bob = open(&config("bob"), |_| counts().0).unwrap();
+        let mut listener = bob.take_midi().unwrap();
+        let (patch, _) = Client::new("patch", ClientOptions::NO_START_SERVER).unwrap();
+        let held = vec![[0x90, 60, 100], [0xB0, 64, 127]];
+        let ends = [[0x80, 60, 64], [0xB0, 64, 0]];
+        for is_unplugged in [true, false] {
+            let keyboard = keyboard(held.clone());
+            patch.connect_ports_by_name("keyboard:keys", "bob:midi_in").unwrap();
+            let mut heard = Vec::new();
+            wait_for("what is played", || {
+                heard.extend(heard_by(&mut listener));
+                heard.len() >= held.len()
+            });
+            // A cable of something else.
+            patch.connect_ports_by_name("bob:out_1", "bob:in_1").unwrap();
+            patch.disconnect_ports_by_name("bob:out_1", "bob:in_1").unwrap();
+            let before = bob.stats().callbacks();
+            wait_for("some cycles", || bob.stats().callbacks() > before + 100);
+            heard.extend(heard_by(&mut listener));
+            assert_eq!(heard, held, "the keys are down");
+            match is_unplugged {
+                true => patch.disconnect_ports_by_name("keyboard:keys", "bob:midi_in").unwrap(),
+                false => drop(keyboard.deactivate().unwrap()),
+            }
+            let mut heard = Vec::new();
+            wait_for("the ends", || {
+                heard.extend(heard_by(&mut listener));
+                heard.len() >= ends.len()
+            });
+            assert_eq!(heard, ends);
+        }
+    });
+}
+
 #[test]
 fn who_takes_any_device_takes_any_free_name() {
     story("who_takes_any_device_takes_any_free_name", || {

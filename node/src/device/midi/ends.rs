@@ -37,6 +37,13 @@ impl Ends {
         Err(MidiQueueFull)
     }
 
+    /// Who held anything is gone; the ends are kept.
+    #[cfg(feature = "devices")]
+    pub(in super::super) fn let_go(&mut self, host_time_ns: u64) {
+        self.held = Keys::default();
+        self.latest_ns = self.latest_ns.max(host_time_ns);
+    }
+
     /// Tells what was kept. False if there was no room for all of it.
     pub(in super::super) fn catch_up(&mut self, mut push: impl FnMut(MidiEvent) -> bool) -> bool {
         while let Some(message) = self.told.next_release(&self.held) {
@@ -79,6 +86,25 @@ mod tests {
         ends.pass(pressed, &mut push).unwrap();
         let told = [(9, [0x80, 60, 64]), (9, [0xB0, 64, 0]), (9, [0xB0, 64, 0]), (5, [0x90, 60, 100])];
         assert_eq!(heard, told, "what found no room is told again");
+    }
+
+    #[cfg(feature = "devices")]
+    #[test]
+    fn all_is_let_go_of_whoever_is_gone() {
+        let mut ends = Ends::default();
+        ends.pass(event(5, [0x90, 60, 100]), |_| true).unwrap();
+        ends.pass(event(6, [0xB1, 64, 127]), |_| true).unwrap();
+        ends.let_go(3);
+        assert!(!ends.catch_up(|_| false), "no room");
+        let mut told = Vec::new();
+        assert!(ends.catch_up(|event| {
+            told.push((event.host_time_ns, event.bytes().to_vec()));
+            true
+        }));
+        let wanted = [(6, vec![0x80, 60, 64]), (6, vec![0xB1, 64, 0])];
+        assert_eq!(told, wanted, "no end overtakes its beginning");
+        ends.let_go(9);
+        assert!(ends.catch_up(|_| panic!("nothing is held")));
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn hands(
         engine::Config { input_channels: 1, ..engine::Config::new(opened.rate_hz, opened.max_period_frames) };
     let Ok((instrument, mut handle)) = engine::engine(config) else { return Err(next) };
     let Ok((writer, sound)) = handle.instrument() else { return Err(next) };
-    if handle.send(Command::AddInstrument(SourceId(0), sound)).is_err()
+    if handle.send(Command::AddInstrument(SourceId::OWN_INSTRUMENT, sound)).is_err()
         || built.try_send(Built { handle, writer }).is_err()
     {
         return Err(next);

@@ -231,8 +231,8 @@ impl<D: Datagrams> Plane<D> {
             }
             let now = now();
             let session_now = self.shared.session_at(now);
-            let set = link.untold.by_ref().map(|channel| sounds.of(channel).collect::<Vec<_>>());
-            for message in set.skip_while(Vec::is_empty).next().unwrap_or_default() {
+            let mut settings = link.untold.by_ref().map(|channel| sounds.of(channel).collect::<Vec<_>>());
+            for message in settings.find(|messages| !messages.is_empty()).unwrap_or_default() {
                 self.held.note(short(&message));
                 link.send_midi(now, session_now, session_now, short(&message), &self.datagrams);
             }
